@@ -1,0 +1,1 @@
+//! Homing's benches.

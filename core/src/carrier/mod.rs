@@ -1,0 +1,1 @@
+//! Where a token travels: cookie, header or envelope.

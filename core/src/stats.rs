@@ -1,0 +1,1 @@
+//! Per-request facts in closed enums, and the counters made of them.

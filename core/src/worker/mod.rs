@@ -1,0 +1,1 @@
+//! What every shell would otherwise repeat.

@@ -1,0 +1,1 @@
+//! The program: configuration, control plane, and the choice of a shell.

@@ -1,0 +1,2 @@
+//! `homing`: run, check, demo, token.
+fn main() {}
