@@ -22,6 +22,13 @@ pub struct RouteTable {
     pub virtual_hosts: Vec<VirtualHost>,
 }
 
+/// Names a route within one table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RouteRef {
+    virtual_host: u32,
+    route: u32,
+}
+
 /// The routes of a group of host names.
 #[derive(Debug)]
 pub struct VirtualHost {
@@ -188,18 +195,23 @@ pub struct FieldRules {
 
 impl RouteTable {
     /// The route for `host` (as in the `Host` field, port included or not) and `path` (without the query).
-    pub fn find(&self, host: &[u8], path: &[u8]) -> Option<&Route> {
+    pub fn find(&self, host: &[u8], path: &[u8]) -> Option<(RouteRef, &Route)> {
         let host = without_port(host);
-        let virtual_host = self
-            .virtual_hosts
-            .iter()
-            .filter_map(|candidate| Some((candidate.domains.iter().filter_map(|d| d.rank(host)).max()?, candidate)))
-            .fold(None, |best: Option<(usize, &VirtualHost)>, this| match best {
-                Some(best) if best.0 >= this.0 => Some(best),
-                _ => Some(this),
-            })?
-            .1;
-        virtual_host.routes.iter().find(|route| route.path.matches(path))
+        let mut best: Option<(usize, u32, &VirtualHost)> = None;
+        for (position, candidate) in (0..).zip(&self.virtual_hosts) {
+            let Some(rank) = candidate.domains.iter().filter_map(|domain| domain.rank(host)).max() else { continue };
+            if best.is_none_or(|best| rank > best.0) {
+                best = Some((rank, position, candidate));
+            }
+        }
+        let (_, virtual_host, found) = best?;
+        let (route, found) = (0..).zip(&found.routes).find(|(_, route)| route.path.matches(path))?;
+        Some((RouteRef { virtual_host, route }, found))
+    }
+
+    /// The route that [`RouteTable::find`] named.
+    pub fn get(&self, at: RouteRef) -> Option<&Route> {
+        self.virtual_hosts.get(at.virtual_host as usize)?.routes.get(at.route as usize)
     }
 }
 
@@ -271,7 +283,7 @@ mod tests {
     #[test]
     fn the_most_specific_domain_wins() {
         let table = table(&[("any", "*"), ("suffix", "*.b.org"), ("longer", "*.a.b.org"), ("exact", "x.a.b.org")]);
-        let name = |host: &str| table.find(host.as_bytes(), b"/").map(|route| &*route.name);
+        let name = |host: &str| table.find(host.as_bytes(), b"/").map(|(_, route)| &*route.name);
         assert_eq!(name("x.a.b.org:8080"), Some("exact"));
         assert_eq!(name("Y.A.b.org"), Some("longer"));
         assert_eq!(name("z.b.org"), Some("suffix"));
