@@ -21,6 +21,7 @@ pub mod field;
 pub mod hosts;
 pub mod http1;
 pub mod limits;
+pub mod log;
 pub mod rng;
 pub mod route;
 pub mod snapshot;

@@ -1,0 +1,350 @@
+//! The request half: from the first byte of a head to the last byte of the body.
+
+use super::super::attempt::Decision;
+use super::super::body::{Body, Flow};
+use super::super::machine::{RequestState, ResponseState};
+use super::super::{Answer, Asked, Dial, Exchange, Link, LinkOrder, Over, Step, WATCH_AFTER};
+use super::edit;
+use crate::clock::Tick;
+use crate::http1::{
+    HeadError, Method, RequestFraming, RequestHead, Version, cannot_be_request, empty_slots, head_end,
+    leading_empty_lines, overlong, parse_request,
+};
+use crate::limits::HEADROOM;
+use crate::log::Clip;
+use crate::route::Action;
+use crate::stats::Ending;
+use crate::window::Window;
+use crate::worker::Worker;
+
+/// What became of a head that was read.
+enum Accepted {
+    /// It is edited and its host is chosen.
+    Forwarded,
+    /// It is answered by us.
+    Answered(Answer),
+}
+
+impl Exchange {
+    pub(in crate::exchange) fn step_request(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
+        if !self.replayable && window.kept_len() > 0 {
+            window.release_kept();
+        }
+        match self.machine.request() {
+            RequestState::Idle | RequestState::Head => self.read_head(window, worker),
+            RequestState::Dialing => self.step_dial(window),
+            RequestState::Body => self.pass_request(window, worker),
+            RequestState::Discard => self.discard_request(window, worker),
+            RequestState::Tunnel => self.pass_tunnel(window),
+            RequestState::Sent => self.watch_client(window, worker),
+            RequestState::Linger => {
+                window.clear();
+                Step::Fill
+            }
+            RequestState::Paused | RequestState::Cut | RequestState::Over => Step::Hold,
+        }
+    }
+
+    fn read_head(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
+        // RFC 9112 §2.2: empty lines in front of a request line are skipped.
+        let skipped = leading_empty_lines(window.live());
+        if skipped > 0 {
+            window.consume(skipped);
+            self.scanned = 0;
+        }
+        if window.live().is_empty() {
+            if worker.stopping {
+                self.end(Over::Close);
+                return Step::Hold;
+            }
+            return if self.resting { Step::Rest } else { Step::Fill };
+        }
+        let limits = self.limits(worker);
+        let (head_max, head_timeout) = (limits.request_head_bytes, limits.request_head_timeout);
+        if self.machine.request() == RequestState::Idle {
+            self.attempt.begin(&worker.view);
+            self.owed = true;
+            self.started = worker.now.tick;
+            self.request_due = worker.now.tick.after(head_timeout);
+            self.machine.move_request(RequestState::Head);
+        }
+        match head_end(window.live(), self.scanned) {
+            Some(length) if length > head_max => self.reject(HeadError::TooLarge, worker),
+            Some(length) => return self.accept(window, length, worker),
+            None if cannot_be_request(window.live()) => self.reject(HeadError::RequestLine, worker),
+            None if window.live().len() >= head_max => self.reject(overlong(window.live()), worker),
+            None => {
+                self.scanned = window.live().len();
+                if window.spare_len() == 0 {
+                    window.compact(HEADROOM);
+                }
+                if window.spare_len() > 0 || worker.windows.promote(window) {
+                    return Step::Fill;
+                }
+                self.reject(HeadError::TooLarge, worker);
+            }
+        }
+        Step::Hold
+    }
+
+    /// A head is complete: decides what becomes of the request.
+    fn accept(&mut self, window: &mut Window, length: usize, worker: &mut Worker) -> Step {
+        let mut accepted = self.consider(window, length, worker);
+        if let Ok(Accepted::Forwarded) = accepted {
+            accepted = self.apply_edits(window, length, worker).map(|cleared| {
+                self.inbound.cleared = cleared;
+                Accepted::Forwarded
+            });
+        }
+        match accepted {
+            Ok(Accepted::Forwarded) => {
+                self.replayable = true;
+                self.rewind = false;
+                self.fresh = false;
+                self.request_due = Tick::NEVER;
+                self.machine.move_request(RequestState::Dialing);
+                self.step_dial(window)
+            }
+            Ok(Accepted::Answered(answer)) => {
+                window.consume(length);
+                self.answer_request(answer, worker);
+                Step::Hold
+            }
+            Err(error) => {
+                self.reject(error, worker);
+                Step::Hold
+            }
+        }
+    }
+
+    /// Parses the head, finds the route, decides, and notes the edits in the scratch.
+    fn consider(&mut self, window: &Window, length: usize, worker: &mut Worker) -> Result<Accepted, HeadError> {
+        let bytes = window.live().get(..length).unwrap_or_default();
+        let mut slots = empty_slots();
+        let fields_max = self.limits(worker).fields;
+        let head = parse_request(bytes, &mut slots, fields_max)?;
+        self.remember(&head);
+        let limits = self.limits(worker);
+        self.discard_left = limits.discard_bytes;
+        if head.method == Method::Connect {
+            return Ok(Accepted::Answered(Answer::Fault(405, "CONNECT is not supported\n")));
+        }
+        if let (RequestFraming::Fixed(length), Some(most)) = (head.framing, limits.request_body_bytes)
+            && length.get() > most
+        {
+            return Ok(Accepted::Answered(Answer::Fault(413, "request body too large\n")));
+        }
+        let view = worker.view.clone();
+        let Some(listener) = view.snapshot().listener(self.listener) else {
+            return Ok(Accepted::Answered(Answer::Fault(404, "no such listener\n")));
+        };
+        let path = head.path.split(|&byte| byte == b'?').next().unwrap_or_default();
+        let Some((at, route)) = listener.routes.find(head.host.unwrap_or_default(), path) else {
+            return Ok(Accepted::Answered(Answer::Fault(404, "no route\n")));
+        };
+        self.attempt.set_route(self.listener, at);
+        let forward = match &route.action {
+            Action::Redirect(redirect) => {
+                edit::location(redirect, &route.path, &head, &mut self.note);
+                return Ok(Accepted::Answered(Answer::Redirect(redirect.status)));
+            }
+            Action::Respond { status, .. } => return Ok(Accepted::Answered(Answer::Respond(*status))),
+            Action::Forward(forward) => forward,
+        };
+        if head.connection.upgrade && !forward.upgrades {
+            return Ok(Accepted::Answered(Answer::Fault(403, "upgrades are not allowed here\n")));
+        }
+        let fields = head.fields.iter().map(|field| (field.name.as_bytes(), field.value));
+        let (decision, found) = self.attempt.decide(head.path, fields, worker.now.wall, &mut worker.rng);
+        match decision {
+            Decision::Dial(_) => {}
+            Decision::Refuse(refusal) => return Ok(Accepted::Answered(Answer::Refusal(refusal))),
+            Decision::NoHost | Decision::GiveUp => {
+                return Ok(Accepted::Answered(Answer::Fault(503, "no healthy upstream\n")));
+            }
+        }
+        let session = found.zip(self.attempt.policy());
+        let client = self.client.as_bytes();
+        let context = edit::RequestContext { listener, route, forward, session, client, snapshot: view.snapshot() };
+        edit::request(&head, &context, &mut worker.scratch, &mut worker.rng);
+        Ok(Accepted::Forwarded)
+    }
+
+    fn remember(&mut self, head: &RequestHead<'_>) {
+        self.asked = Asked {
+            method: head.method,
+            version: head.version,
+            upgrade: head.connection.upgrade,
+            expects_continue: head.expect_continue,
+        };
+        self.persist = head.persists() && self.persist;
+        self.inbound = Flow { body: Body::from(head.framing), last: !head.persists(), ..Flow::default() };
+        if let Some(draft) = self.draft.as_deref_mut() {
+            draft.method = Clip::new(head.method_text);
+            draft.target = Clip::new(head.target);
+        }
+    }
+
+    /// Applies the edits in the window, which is enlarged if they need it. Returns the length of the new head.
+    fn apply_edits(&mut self, window: &mut Window, length: usize, worker: &mut Worker) -> Result<usize, HeadError> {
+        match worker.scratch.edits.apply(window, length) {
+            Ok(length) => Ok(length),
+            Err(_) if worker.windows.promote(window) => {
+                worker.scratch.edits.apply(window, length).map_err(|_| HeadError::TooLarge)
+            }
+            Err(_) => Err(HeadError::TooLarge),
+        }
+    }
+
+    fn step_dial(&mut self, window: &mut Window) -> Step {
+        if self.rewind {
+            self.rewind = false;
+            self.inbound.cleared += window.kept_len();
+            window.rewind();
+        }
+        match self.attempt.host() {
+            Some(host) => {
+                let checked = !self.asked.method.is_idempotent();
+                Step::Dial(Dial { host, fresh: self.fresh, checked })
+            }
+            None => Step::Hold,
+        }
+    }
+
+    fn pass_request(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
+        if self.inbound.clear(window.live()).is_err() {
+            self.bad_body(worker);
+            return Step::Hold;
+        }
+        if self.body_is_too_large(worker) {
+            return Step::Hold;
+        }
+        if self.inbound.cleared > 0 {
+            return Step::Send(self.inbound.cleared);
+        }
+        if self.inbound.body.is_done() {
+            self.request_is_sent(worker);
+            return self.request(window, worker);
+        }
+        if window.spare_len() == 0 {
+            // What was kept for a replay gives way to what is still to come.
+            self.replayable = false;
+            window.release_kept();
+            window.compact(HEADROOM);
+        }
+        Step::Fill
+    }
+
+    /// Everything was passed on: the response's time begins to run.
+    fn request_is_sent(&mut self, worker: &mut Worker) {
+        self.request_due = Tick::NEVER;
+        if self.asked.upgrade {
+            self.machine.move_request(RequestState::Paused);
+        } else {
+            self.machine.move_request(RequestState::Sent);
+            self.watching = false;
+            self.request_due = worker.now.tick.after(WATCH_AFTER);
+        }
+        if self.machine.response() == ResponseState::Head {
+            self.response_due = worker.now.tick.after(self.response_timeout(worker));
+        }
+        self.settle(worker);
+    }
+
+    fn body_is_too_large(&mut self, worker: &mut Worker) -> bool {
+        let most = self.limits(worker).request_body_bytes;
+        if most.is_none_or(|most| self.inbound.passed <= most) {
+            return false;
+        }
+        self.cut_short(Answer::Fault(413, "request body too large\n"), Ending::Answered, worker);
+        true
+    }
+
+    /// The body's framing is broken. The upstream has a part of it already, so its link is closed, not pooled.
+    fn bad_body(&mut self, worker: &mut Worker) {
+        self.persist = false;
+        self.cut_short(Answer::Fault(400, "malformed chunked body\n"), Ending::Answered, worker);
+    }
+
+    fn discard_request(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
+        let taken = self.inbound.body.take(window.live());
+        match taken {
+            Ok(taken) if taken as u64 <= self.discard_left => {
+                self.discard_left -= taken as u64;
+                window.consume(taken);
+                if self.inbound.body.is_done() {
+                    self.machine.move_request(RequestState::Sent);
+                    self.request_due = Tick::NEVER;
+                    self.settle(worker);
+                    return self.request(window, worker);
+                }
+                window.compact(HEADROOM);
+                Step::Fill
+            }
+            Ok(_) | Err(_) => {
+                self.persist = false;
+                self.machine.move_request(RequestState::Cut);
+                self.request_due = Tick::NEVER;
+                self.settle(worker);
+                Step::Hold
+            }
+        }
+    }
+
+    fn pass_tunnel(&mut self, window: &mut Window) -> Step {
+        self.inbound.passed += (window.live().len() - self.inbound.cleared) as u64;
+        self.inbound.cleared = window.live().len();
+        match self.inbound.cleared {
+            0 if self.client_done => Step::HalfClose,
+            0 => Step::Fill,
+            cleared => Step::Send(cleared),
+        }
+    }
+
+    /// While the response is awaited for long, the client's side is read, to notice that it left.
+    fn watch_client(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
+        let waiting = matches!(self.machine.response(), ResponseState::Idle | ResponseState::Head);
+        if !(self.watching && waiting) || self.client_done {
+            return Step::Hold;
+        }
+        worker.windows.lend(window);
+        if window.spare_len() > 0 { Step::Fill } else { Step::Hold }
+    }
+
+    /// The head is refused: it is answered, nothing more is read, and the connection closes once the answer was read.
+    fn reject(&mut self, error: HeadError, worker: &mut Worker) {
+        self.persist = false;
+        self.inbound.last = false;
+        self.owed = true;
+        if self.link != Link::None {
+            self.drop_link(LinkOrder::Pool);
+        }
+        self.machine.move_request(RequestState::Cut);
+        self.request_due = Tick::NEVER;
+        let text = error.as_str();
+        self.give_answer(Answer::Fault(error.status(), text), Ending::Answered, worker);
+    }
+
+    /// The head is fine, but the answer is ours; the body, if there is one, is dropped where that is cheap.
+    fn answer_request(&mut self, answer: Answer, worker: &mut Worker) {
+        self.inbound.cleared = 0;
+        self.leave_request(worker);
+        self.give_answer(answer, Ending::Answered, worker);
+    }
+
+    /// The rest of the request does not go upstream: it is dropped if it is small, else the connection will close.
+    pub(super) fn leave_request(&mut self, worker: &Worker) {
+        let small = self.inbound.body.left().is_none_or(|left| left <= self.discard_left);
+        self.request_due = Tick::NEVER;
+        if self.inbound.body.is_done() {
+            self.machine.move_request(RequestState::Sent);
+        } else if self.persist && small && !self.asked.expects_continue && self.asked.version == Version::Http11 {
+            self.machine.move_request(RequestState::Discard);
+            self.request_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
+        } else {
+            self.persist = false;
+            self.inbound.last = false;
+            self.machine.move_request(RequestState::Cut);
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The response half: from the upstream's head to the last byte for the client.
+
+use super::super::attempt::Decision;
+use super::super::body::Body;
+use super::super::machine::{RequestState, ResponseState};
+use super::super::{Exchange, LinkOrder, Over, Step};
+use super::edit;
+use crate::clock::Tick;
+use crate::http1::{
+    Piece, ResponseFraming, ResponseHead, Version, cannot_be_response, empty_slots, head_end, parse_response,
+};
+use crate::limits::{HEADROOM, WINDOW_SMALL};
+use crate::stats::{Ending, Move};
+use crate::window::Window;
+use crate::worker::Worker;
+
+/// What a response head calls for.
+enum Received {
+    /// An interim head is passed on, edited.
+    Interim,
+    /// An interim head is not passed on: the client speaks HTTP/1.0.
+    Dropped,
+    /// The protocol changes.
+    Switched,
+    /// The final head is passed on, edited.
+    Final(ResponseFraming),
+    /// The request is tried again instead.
+    Retry,
+    /// It is not HTTP.
+    Malformed,
+}
+
+impl Exchange {
+    pub(in crate::exchange) fn step_response(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
+        match self.machine.response() {
+            ResponseState::Idle | ResponseState::Over => Step::Hold,
+            ResponseState::Sent => self.step_after_response(),
+            ResponseState::Head => self.read_response(window, worker),
+            ResponseState::Interim => Step::Send(self.outbound.cleared),
+            ResponseState::Body => self.pass_response(window, worker),
+            ResponseState::Answer => self.send_answer(window, worker),
+            ResponseState::Tunnel => self.pass_tunnel_back(window),
+            ResponseState::Close => Step::HalfClose,
+        }
+    }
+
+    fn step_after_response(&self) -> Step {
+        Step::Hold
+    }
+
+    fn read_response(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
+        let head_max = self.limits(worker).response_head_bytes;
+        let searched = self.response_scanned;
+        match head_end(window.live(), searched) {
+            Some(length) if length <= head_max => self.receive(window, length, worker),
+            None if window.live().len() < head_max && !cannot_be_response(window.live()) => {
+                self.response_scanned = window.live().len();
+                if window.has_buffer() && window.spare_len() == 0 {
+                    window.compact(HEADROOM);
+                }
+                if window.has_buffer() && window.spare_len() == 0 && !worker.windows.promote(window) {
+                    self.malformed_response(worker);
+                    return Step::Hold;
+                }
+                Step::Fill
+            }
+            Some(_) | None => {
+                self.malformed_response(worker);
+                Step::Hold
+            }
+        }
+    }
+
+    /// A response head is complete.
+    fn receive(&mut self, window: &mut Window, length: usize, worker: &mut Worker) -> Step {
+        self.response_scanned = 0;
+        match self.read_into_edits(window, length, worker) {
+            Received::Malformed => self.malformed_response(worker),
+            Received::Retry => self.try_again(Move::Retried, worker),
+            Received::Dropped => {
+                window.consume(length);
+                return self.read_response(window, worker);
+            }
+            Received::Interim => {
+                let Some(cleared) = self.apply_response_edits(window, length, worker) else { return Step::Hold };
+                self.outbound.cleared = cleared;
+                self.machine.move_response(ResponseState::Interim);
+                return Step::Send(cleared);
+            }
+            Received::Switched => {
+                let Some(cleared) = self.apply_response_edits(window, length, worker) else { return Step::Hold };
+                self.switch_protocols(cleared, worker);
+                return self.pass_tunnel_back(window);
+            }
+            Received::Final(framing) => {
+                let Some(cleared) = self.apply_response_edits(window, length, worker) else { return Step::Hold };
+                self.outbound.cleared = cleared;
+                self.outbound.body = Body::from(framing);
+                self.make_room(framing, window, worker);
+                self.machine.move_response(ResponseState::Body);
+                self.response_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
+                return self.pass_response(window, worker);
+            }
+        }
+        Step::Hold
+    }
+
+    fn apply_response_edits(&mut self, window: &mut Window, length: usize, worker: &mut Worker) -> Option<usize> {
+        let applied = match worker.scratch.edits.apply(window, length) {
+            Ok(length) => Some(length),
+            Err(_) if worker.windows.promote(window) => worker.scratch.edits.apply(window, length).ok(),
+            Err(_) => None,
+        };
+        if applied.is_none() {
+            self.malformed_response(worker);
+        }
+        applied
+    }
+
+    fn read_into_edits(&mut self, window: &Window, length: usize, worker: &mut Worker) -> Received {
+        let bytes = window.live().get(..length).unwrap_or_default();
+        let mut slots = empty_slots();
+        let Ok(head) = parse_response(bytes, &mut slots, self.asked.method, self.limits(worker).fields) else {
+            return Received::Malformed;
+        };
+        if head.status == 101 {
+            if !(self.asked.upgrade && head.connection.upgrade) {
+                return Received::Malformed;
+            }
+            self.attempt.outcome.status = 101;
+            self.persist = false;
+            self.link_persists = false;
+            self.replayable = false;
+            self.edit_response(&head, worker);
+            return Received::Switched;
+        }
+        if head.is_interim() {
+            // The upstream has begun to answer: what it has seen may not be sent again.
+            self.replayable = false;
+            if self.asked.version == Version::Http10 {
+                return Received::Dropped;
+            }
+            edit::interim(&head, &mut worker.scratch);
+            return Received::Interim;
+        }
+        if self.calls_for_retry(head.status) {
+            return Received::Retry;
+        }
+        self.take_final(&head, worker);
+        self.edit_response(&head, worker);
+        Received::Final(head.framing)
+    }
+
+    /// Takes note of what a final head means for both connections.
+    fn take_final(&mut self, head: &ResponseHead<'_>, worker: &Worker) {
+        self.replayable = false;
+        self.attempt.outcome.status = head.status;
+        let until_close = head.framing == ResponseFraming::UntilClose;
+        self.link_persists = head.persists() && !until_close;
+        self.dechunk = self.asked.version == Version::Http10 && head.framing == ResponseFraming::Chunked;
+        if until_close || self.dechunk || worker.stopping {
+            self.persist = false;
+        }
+        let unread = !matches!(self.machine.request(), RequestState::Sent | RequestState::Paused);
+        let small = self.inbound.body.left().is_some_and(|left| left <= self.discard_left);
+        if unread && (!small || self.asked.expects_continue) && !self.inbound.body.is_done() {
+            // The client may be sending for long after this answer; it is told that the connection ends with it.
+            self.persist = false;
+            self.inbound.last = false;
+        }
+    }
+
+    fn edit_response(&mut self, head: &ResponseHead<'_>, worker: &mut Worker) {
+        let Some(snapshot) = self.attempt.snapshot() else { return };
+        let Some(listener) = snapshot.listener(self.listener) else { return };
+        let Some(forward) = self.attempt.forward() else { return };
+        let context = edit::ResponseContext {
+            listener,
+            forward,
+            session: self.attempt.policy().zip(self.attempt.routed()),
+            host: self.attempt.host().and_then(|at| snapshot.host(at)),
+            client: self.asked.version,
+            persist: self.persist,
+            dechunk: self.dechunk,
+        };
+        let minted = edit::response(head, &context, &mut worker.scratch, worker.now.wall);
+        self.attempt.outcome.minted = minted;
+    }
+
+    fn calls_for_retry(&self, status: u16) -> bool {
+        let Some(forward) = self.attempt.forward() else { return false };
+        let on = forward.retry.on;
+        let called = (on.server_error && matches!(status, 500..=599)) || (on.gateway_error && matches!(status, 502..=504));
+        called && self.may_retry() && self.outcome().tries <= forward.retry.attempts
+    }
+
+    /// A large body gets a large window, so that fewer calls carry it.
+    fn make_room(&self, framing: ResponseFraming, window: &mut Window, worker: &mut Worker) {
+        let large = match framing {
+            ResponseFraming::Fixed(length) => length.get() > WINDOW_SMALL as u64,
+            ResponseFraming::Empty | ResponseFraming::Chunked | ResponseFraming::UntilClose => false,
+        };
+        if large {
+            worker.windows.promote(window);
+        }
+    }
+
+    fn pass_response(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
+        let cleared = if self.dechunk { self.clear_data(window) } else { self.outbound.clear(window.live()).is_ok() };
+        if !cleared {
+            // The head is on its way: all that can be done is to make sure that nobody takes this for a whole response.
+            self.record(Ending::UpstreamMalformed, worker);
+            self.end(Over::Abort);
+            return Step::Hold;
+        }
+        if self.outbound.cleared > 0 {
+            return Step::Send(self.outbound.cleared);
+        }
+        if self.truncated {
+            self.record(Ending::UpstreamReset, worker);
+            self.end(Over::Abort);
+            return Step::Hold;
+        }
+        if self.outbound.body.is_done() {
+            self.response_is_sent(window, worker);
+            return Step::Hold;
+        }
+        if window.has_buffer() && window.spare_len() == 0 {
+            window.compact(HEADROOM);
+        }
+        Step::Fill
+    }
+
+    /// De-chunks for an HTTP/1.0 client: framing is dropped, data is cleared span by span. False: the framing is broken.
+    fn clear_data(&mut self, window: &mut Window) -> bool {
+        while self.outbound.cleared == 0 {
+            let Body::Chunked(chunks) = &mut self.outbound.body else { return true };
+            match chunks.next(window.live()) {
+                Ok(Piece::Framing(count)) => window.consume(count),
+                Ok(Piece::Data(count)) => {
+                    self.outbound.cleared = count;
+                    self.outbound.passed += count as u64;
+                }
+                Ok(Piece::More) => return true,
+                Ok(Piece::Done) => self.outbound.body = Body::Done,
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn response_is_sent(&mut self, window: &mut Window, worker: &mut Worker) {
+        if !window.live().is_empty() {
+            // Bytes beyond the declared end: they belong to nobody, and the link cannot be used again.
+            self.link_persists = false;
+            window.clear();
+        }
+        self.response_due = Tick::NEVER;
+        self.machine.move_response(ResponseState::Sent);
+        self.settle(worker);
+    }
+
+    fn switch_protocols(&mut self, cleared: usize, worker: &mut Worker) {
+        self.outbound.cleared = cleared;
+        self.outbound.body = Body::Opaque;
+        self.inbound.body = Body::Opaque;
+        self.machine.move_response(ResponseState::Tunnel);
+        self.machine.move_request(RequestState::Tunnel);
+        self.response_due = Tick::NEVER;
+        self.request_due = worker.now.tick.after(self.limits(worker).tunnel_idle_timeout);
+    }
+
+    fn pass_tunnel_back(&mut self, window: &mut Window) -> Step {
+        self.outbound.passed += (window.live().len() - self.outbound.cleared) as u64;
+        self.outbound.cleared = window.live().len();
+        match self.outbound.cleared {
+            0 if self.upstream_done => Step::HalfClose,
+            0 => Step::Fill,
+            cleared => Step::Send(cleared),
+        }
+    }
+
+    /// Whether the request can be sent again as far as the wire is concerned.
+    pub(super) fn may_retry(&self) -> bool {
+        self.replayable && self.asked.method.is_idempotent() && self.machine.response() == ResponseState::Head
+    }
+
+    /// Another attempt by the route's retry policy, at another host if there is one.
+    pub(super) fn try_again(&mut self, why: Move, worker: &mut Worker) {
+        let status = self.attempt.outcome.status;
+        match self.attempt.retry(why, &mut worker.rng) {
+            Decision::Dial(_) => self.redial(false),
+            Decision::Refuse(_) | Decision::NoHost | Decision::GiveUp => {
+                self.attempt.outcome.status = status;
+                self.fail_upstream(Ending::UpstreamReset, worker);
+            }
+        }
+    }
+
+    /// Sends the kept request again.
+    pub(super) fn redial(&mut self, fresh: bool) {
+        self.drop_link(LinkOrder::Close);
+        self.attempt.release();
+        self.upstream_done = false;
+        self.response_scanned = 0;
+        self.fresh = fresh;
+        self.rewind = true;
+        self.stale = true;
+        self.request_due = Tick::NEVER;
+        self.response_due = Tick::NEVER;
+        self.machine.move_response(ResponseState::Idle);
+        self.machine.move_request(RequestState::Dialing);
+    }
+}

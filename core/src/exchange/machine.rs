@@ -1,0 +1,203 @@
+//! The two half machines and their joint table. Everything that changes a state goes through this file;
+//! `LIFECYCLE.md` draws it, and a test holds the drawing against the tables here.
+
+/// How far the request has come: from the client, through the inbound window, to the upstream.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RequestState {
+    /// Between requests; no byte of the next one has come.
+    #[default]
+    Idle,
+    /// A part of a head has come.
+    Head,
+    /// The head is accepted and edited; a link to the host is being found.
+    Dialing,
+    /// Head and body are passed on.
+    Body,
+    /// An upgrade was asked for; what follows the head waits for the answer.
+    Paused,
+    /// The upstream takes no more; what is left of the request is not read yet.
+    Cut,
+    /// The rest of the body is read and dropped to save the connection.
+    Discard,
+    /// Upgraded: bytes are passed on unseen.
+    Tunnel,
+    /// The whole request was passed on, or dropped.
+    Sent,
+    /// The connection is being closed; the client's bytes are dropped until it has read the answer.
+    Linger,
+    /// Nothing more is read from the client.
+    Over,
+}
+
+/// How far the response has come: from the upstream, through the outbound window, to the client.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ResponseState {
+    /// Nothing is to be answered yet.
+    #[default]
+    Idle,
+    /// The upstream's head is awaited or coming.
+    Head,
+    /// An interim head (1xx) is passed on.
+    Interim,
+    /// Head and body are passed on.
+    Body,
+    /// An answer of our own is sent.
+    Answer,
+    /// Upgraded: bytes are passed on unseen.
+    Tunnel,
+    /// The whole response was sent.
+    Sent,
+    /// The sending side towards the client is to be closed.
+    Close,
+    /// Nothing more is sent to the client.
+    Over,
+}
+
+/// What the two states together call for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Joint {
+    /// The exchange is complete: the next request may come, or the connection ends if one side wants that.
+    Cycle,
+    /// The response is complete but the request is not: drop the rest, or close.
+    Curtail,
+    /// Both directions are finished for good.
+    End,
+}
+
+use RequestState as Q;
+use ResponseState as S;
+
+/// Every move of the request half, as (from, to).
+pub const REQUEST_MOVES: [(RequestState, RequestState); 37] = [
+    (Q::Idle, Q::Head),
+    (Q::Idle, Q::Over),
+    (Q::Head, Q::Dialing),
+    (Q::Head, Q::Discard),
+    (Q::Head, Q::Sent),
+    (Q::Head, Q::Cut),
+    (Q::Head, Q::Over),
+    (Q::Dialing, Q::Body),
+    (Q::Dialing, Q::Discard),
+    (Q::Dialing, Q::Sent),
+    (Q::Dialing, Q::Cut),
+    (Q::Dialing, Q::Over),
+    (Q::Body, Q::Dialing),
+    (Q::Body, Q::Paused),
+    (Q::Body, Q::Cut),
+    (Q::Body, Q::Discard),
+    (Q::Body, Q::Sent),
+    (Q::Body, Q::Over),
+    (Q::Paused, Q::Tunnel),
+    (Q::Paused, Q::Dialing),
+    (Q::Paused, Q::Sent),
+    (Q::Paused, Q::Over),
+    (Q::Cut, Q::Dialing),
+    (Q::Cut, Q::Discard),
+    (Q::Cut, Q::Linger),
+    (Q::Cut, Q::Over),
+    (Q::Discard, Q::Sent),
+    (Q::Discard, Q::Cut),
+    (Q::Discard, Q::Over),
+    (Q::Tunnel, Q::Sent),
+    (Q::Tunnel, Q::Cut),
+    (Q::Tunnel, Q::Over),
+    (Q::Sent, Q::Idle),
+    (Q::Sent, Q::Dialing),
+    (Q::Sent, Q::Linger),
+    (Q::Sent, Q::Over),
+    (Q::Linger, Q::Over),
+];
+
+/// Every move of the response half, as (from, to).
+pub const RESPONSE_MOVES: [(ResponseState, ResponseState); 25] = [
+    (S::Idle, S::Head),
+    (S::Idle, S::Answer),
+    (S::Idle, S::Over),
+    (S::Head, S::Idle),
+    (S::Head, S::Interim),
+    (S::Head, S::Body),
+    (S::Head, S::Answer),
+    (S::Head, S::Tunnel),
+    (S::Head, S::Over),
+    (S::Interim, S::Head),
+    (S::Interim, S::Answer),
+    (S::Interim, S::Over),
+    (S::Body, S::Idle),
+    (S::Body, S::Sent),
+    (S::Body, S::Close),
+    (S::Body, S::Over),
+    (S::Answer, S::Sent),
+    (S::Answer, S::Over),
+    (S::Tunnel, S::Sent),
+    (S::Tunnel, S::Close),
+    (S::Tunnel, S::Over),
+    (S::Sent, S::Idle),
+    (S::Sent, S::Close),
+    (S::Sent, S::Over),
+    (S::Close, S::Over),
+];
+
+/// The joint table: every pair of states that calls for something. All other pairs wait.
+pub const JOINT: [(RequestState, ResponseState, Joint); 10] = [
+    (Q::Sent, S::Sent, Joint::Cycle),
+    (Q::Dialing, S::Sent, Joint::Curtail),
+    (Q::Body, S::Sent, Joint::Curtail),
+    (Q::Paused, S::Sent, Joint::Curtail),
+    (Q::Cut, S::Sent, Joint::Curtail),
+    (Q::Sent, S::Over, Joint::End),
+    (Q::Cut, S::Over, Joint::End),
+    (Q::Discard, S::Over, Joint::End),
+    (Q::Over, S::Sent, Joint::End),
+    (Q::Over, S::Over, Joint::End),
+];
+
+/// Both states, changed only along the tables.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Machine {
+    request: RequestState,
+    response: ResponseState,
+}
+
+impl Machine {
+    #[inline]
+    pub(super) const fn request(self) -> RequestState {
+        self.request
+    }
+
+    #[inline]
+    pub(super) const fn response(self) -> ResponseState {
+        self.response
+    }
+
+    /// Moves the request half. Staying put is no move.
+    #[inline]
+    pub(super) fn move_request(&mut self, to: RequestState) {
+        debug_assert!(
+            self.request == to || REQUEST_MOVES.contains(&(self.request, to)),
+            "{:?} to {to:?} is not in REQUEST_MOVES",
+            self.request
+        );
+        self.request = to;
+    }
+
+    /// Moves the response half. Staying put is no move.
+    #[inline]
+    pub(super) fn move_response(&mut self, to: ResponseState) {
+        debug_assert!(
+            self.response == to || RESPONSE_MOVES.contains(&(self.response, to)),
+            "{:?} to {to:?} is not in RESPONSE_MOVES",
+            self.response
+        );
+        self.response = to;
+    }
+
+    /// What the two states together call for; `None`: wait.
+    #[inline]
+    pub(super) fn joint(self) -> Option<Joint> {
+        // The common waits first: nothing in the table has an unfinished response.
+        if !matches!(self.response, S::Sent | S::Over) {
+            return None;
+        }
+        JOINT.iter().find(|row| row.0 == self.request && row.1 == self.response).map(|row| row.2)
+    }
+}

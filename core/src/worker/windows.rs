@@ -1,0 +1,98 @@
+//! Buffers at rest. A connection takes one when bytes come and gives it back when it is idle.
+
+use crate::limits::{HEADROOM, WINDOW_SMALL};
+use crate::window::{Class, Window};
+
+/// Most buffers of each class that are kept for reuse; what is given back beyond that is freed.
+const KEPT: usize = 256;
+
+/// One worker's pool of window buffers.
+#[derive(Debug)]
+pub struct WindowPool {
+    small: Vec<Box<[u8]>>,
+    large: Vec<Box<[u8]>>,
+}
+
+impl Default for WindowPool {
+    fn default() -> Self {
+        Self { small: Vec::with_capacity(KEPT), large: Vec::with_capacity(KEPT) }
+    }
+}
+
+impl WindowPool {
+    /// Makes sure that `window` has a buffer with room for at least one byte, if its class allows it at all.
+    #[inline]
+    pub fn lend(&mut self, window: &mut Window) {
+        if !window.has_buffer() {
+            let buffer = self.take(Class::Small);
+            window.attach(buffer);
+        } else if window.spare_len() == 0 {
+            window.compact(HEADROOM);
+        }
+    }
+
+    /// Moves the bytes of `window` into a large buffer. False: it had one already.
+    pub fn promote(&mut self, window: &mut Window) -> bool {
+        if window.class() == Some(Class::Large) {
+            return false;
+        }
+        let buffer = self.take(Class::Large);
+        let old = window.attach(buffer);
+        self.give(old);
+        true
+    }
+
+    /// Takes the buffer of an empty window back.
+    #[inline]
+    pub fn reclaim(&mut self, window: &mut Window) {
+        if let Some(buffer) = window.detach() {
+            self.give(buffer);
+        }
+    }
+
+    /// Takes the buffer back, whatever is in it.
+    pub fn retire(&mut self, window: &mut Window) {
+        window.clear();
+        self.reclaim(window);
+    }
+
+    fn take(&mut self, class: Class) -> Box<[u8]> {
+        let pool = match class {
+            Class::Small => &mut self.small,
+            Class::Large => &mut self.large,
+        };
+        pool.pop().unwrap_or_else(|| vec![0; class.bytes()].into())
+    }
+
+    fn give(&mut self, buffer: Box<[u8]>) {
+        let pool = match buffer.len() {
+            0 => return,
+            WINDOW_SMALL => &mut self.small,
+            _ => &mut self.large,
+        };
+        if pool.len() < KEPT {
+            pool.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_go_round() {
+        let mut pool = WindowPool::default();
+        let mut window = Window::new();
+        pool.lend(&mut window);
+        window.push(b"abc");
+        assert!(pool.promote(&mut window));
+        assert!(!pool.promote(&mut window));
+        assert_eq!(window.live(), b"abc");
+        assert_eq!(pool.small.len(), 1);
+        pool.reclaim(&mut window);
+        assert!(window.has_buffer(), "a window in use keeps its buffer");
+        pool.retire(&mut window);
+        assert_eq!(pool.large.len(), 1);
+    }
+}
