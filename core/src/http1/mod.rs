@@ -1,3 +1,35 @@
 //! HTTP/1.1 on the wire: heads, framing, chunks, edits, answers.
 //!
 //! Bodies are counted or scanned, never copied; heads are edited in place.
+//!
+//! A request passes through the room in this order:
+//!
+//! ```text
+//! leading_empty_lines → head_end → parse_request → RequestHead { framing, host, path, … }
+//!                                       │                 └─▶ Edits, noted against the head, then applied in the window
+//!                                       └─▶ HeadError::status → Answer
+//! body: Fixed is counted by the caller, Chunked is scanned by Chunks
+//! ```
+//!
+//! Nothing here guesses. What RFC 9112 lets a recipient repair (bare LF, folded lines, repeated equal lengths) is
+//! refused, because the next hop may repair it differently and see another request than we did.
+
+mod answer;
+mod chunked;
+mod date;
+mod edits;
+mod framing;
+mod head;
+mod request;
+mod response;
+
+pub use answer::{Answer, CONTINUE, Keep, NoRoom, reason};
+pub use chunked::{ChunkError, Chunks, Piece, Scan};
+pub use date::{DATE_LEN, DateCache, imf_fixdate};
+pub use edits::{EditError, Edits};
+pub use framing::{RequestFraming, ResponseFraming};
+pub use head::{
+    Connection, Field, HeadError, Slots, Version, empty_slots, field, head_end, list, overlong, span_in,
+};
+pub use request::{Method, RequestHead, cannot_be_request, leading_empty_lines, parse_request};
+pub use response::{ResponseHead, cannot_be_response, parse_response};

@@ -1,0 +1,214 @@
+//! The responses that Homing writes itself.
+
+use core::fmt;
+
+use crate::field::Status;
+use crate::window::Window;
+
+use super::date::DATE_LEN;
+
+/// The interim response that asks a client for its body (RFC 9110 §15.2.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A final response of our own, with a short plain-text body or none.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// The status.
+    pub status: Status,
+    /// The body, in UTF-8. Not sent in answer to HEAD, nor with 204, 205 and 304.
+    pub body: &'a [u8],
+    /// The request was a HEAD: the head is as for GET and the body is left out (RFC 9110 §9.3.2).
+    pub to_head: bool,
+    /// What becomes of the connection.
+    pub keep: Keep,
+    /// The `date` field, from a [`DateCache`](super::DateCache).
+    pub date: &'a [u8; DATE_LEN],
+    /// Further lines, such as `retry-after` or `set-cookie`. Names and values were checked when they were made.
+    pub lines: &'a [(&'a [u8], &'a [u8])],
+}
+
+/// What an answer says about its connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Keep {
+    /// It is closed after the answer: `connection: close`.
+    Close,
+    /// It persists, and an HTTP/1.0 client must be told: `connection: keep-alive`.
+    Say,
+    /// It persists, as it does in HTTP/1.1 (RFC 9112 §9.3).
+    Silent,
+}
+
+/// The window's spare room is too small for the answer; nothing was written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct NoRoom;
+
+impl fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the answer does not fit: clear the window or attach a larger buffer")
+    }
+}
+
+impl core::error::Error for NoRoom {}
+
+impl Answer<'_> {
+    /// Bytes of the answer as sent.
+    pub fn len(&self) -> usize {
+        let mut len = 0;
+        self.pieces(|piece| len += piece.len());
+        len
+    }
+
+    /// Never: an answer has at least a head.
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Appends the answer to `out`.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        self.pieces(|piece| out.extend_from_slice(piece));
+    }
+
+    /// Appends the answer to the live bytes of `window` and returns its length.
+    ///
+    /// # Errors
+    /// [`NoRoom`] when it does not fit; nothing is written then.
+    pub fn write_window(&self, window: &mut Window) -> Result<usize, NoRoom> {
+        let len = self.len();
+        if window.spare_len() < len {
+            return Err(NoRoom);
+        }
+        self.pieces(|piece| {
+            window.push(piece);
+        });
+        Ok(len)
+    }
+
+    /// The answer, piece by piece.
+    fn pieces(&self, mut put: impl FnMut(&[u8])) {
+        put(b"HTTP/1.1 ");
+        put(&decimal::<3>(usize::from(self.status.get())).0);
+        put(b" ");
+        put(reason(self.status.get()).as_bytes());
+        // RFC 9110 §8.6: no content-length with 204; in a 304 it would describe the selected representation.
+        // §15.3.6: a 205 has none but says so.
+        let bodiless = self.status.is_bodiless();
+        let body = if bodiless || self.status.get() == 205 { b"" } else { self.body };
+        if !body.is_empty() {
+            put(b"\r\ncontent-type: text/plain; charset=utf-8");
+        }
+        if !bodiless {
+            let (digits, skip) = decimal::<20>(body.len());
+            put(b"\r\ncontent-length: ");
+            put(digits.get(skip..).unwrap_or_default());
+        }
+        put(b"\r\ndate: ");
+        put(self.date);
+        for (name, value) in self.lines {
+            debug_assert!(memchr::memchr3(b'\r', b'\n', 0, value).is_none(), "a line must not split a head");
+            put(b"\r\n");
+            put(name);
+            put(b": ");
+            put(value);
+        }
+        match self.keep {
+            Keep::Close => put(b"\r\nconnection: close"),
+            Keep::Say => put(b"\r\nconnection: keep-alive"),
+            Keep::Silent => {}
+        }
+        put(b"\r\n\r\n");
+        if !self.to_head {
+            put(body);
+        }
+    }
+}
+
+/// `number` right-aligned in `N` digits, and how many of them are leading zeros.
+fn decimal<const N: usize>(mut number: usize) -> ([u8; N], usize) {
+    let mut digits = [b'0'; N];
+    let mut skip = N;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        skip -= 1;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    (digits, skip)
+}
+
+/// The reason phrase registered for `status`; empty for one that is not (a reason may be empty, RFC 9112 §4).
+pub const fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        102 => "Processing",
+        103 => "Early Hints",
+        104 => "Upload Resumption Supported",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        203 => "Non-Authoritative Information",
+        204 => "No Content",
+        205 => "Reset Content",
+        206 => "Partial Content",
+        207 => "Multi-Status",
+        208 => "Already Reported",
+        226 => "IM Used",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        305 => "Use Proxy",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400..=499 => client_error(status),
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        506 => "Variant Also Negotiates",
+        507 => "Insufficient Storage",
+        508 => "Loop Detected",
+        510 => "Not Extended",
+        511 => "Network Authentication Required",
+        _ => "",
+    }
+}
+
+const fn client_error(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        423 => "Locked",
+        424 => "Failed Dependency",
+        425 => "Too Early",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        _ => "",
+    }
+}

@@ -1,0 +1,141 @@
+//! How long a body is: decided once per head, by [`measure`], and never guessed (RFC 9112 §6).
+
+use core::num::NonZeroU64;
+
+use super::head::{Field, HeadError, Version};
+use super::request::Method;
+
+/// How the body of a request ends. A request cannot end with its connection (RFC 9112 §6.3, item 7).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RequestFraming {
+    /// There is no body.
+    Empty,
+    /// The body has this many bytes.
+    Fixed(NonZeroU64),
+    /// The body is chunked; [`Chunks`](super::Chunks) finds its end.
+    Chunked,
+}
+
+/// How the body of a response ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ResponseFraming {
+    /// There is no body.
+    Empty,
+    /// The body has this many bytes.
+    Fixed(NonZeroU64),
+    /// The body is chunked; [`Chunks`](super::Chunks) finds its end.
+    Chunked,
+    /// The body ends when the peer closes; also what follows a 2xx answer to CONNECT.
+    UntilClose,
+}
+
+/// The lines of a head that state a length, as the walk over its fields found them.
+#[derive(Clone, Copy, Default)]
+pub(super) struct LengthLines<'h> {
+    content_length: Option<&'h [u8]>,
+    transfer_encoding: Option<&'h [u8]>,
+    repeated_length: bool,
+    repeated_coding: bool,
+    blank: bool,
+}
+
+/// What the length lines of a head say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Measure {
+    Unstated,
+    Fixed(u64),
+    Chunked,
+}
+
+impl<'h> LengthLines<'h> {
+    /// Notes a `content-length` line of `head`.
+    pub(super) fn content_length(&mut self, head: &[u8], line: &Field<'h>) {
+        self.repeated_length |= self.content_length.is_some();
+        self.content_length = Some(line.value);
+        self.blank |= has_odd_blank(head, line);
+    }
+
+    /// Notes a `transfer-encoding` line of `head`.
+    pub(super) fn transfer_encoding(&mut self, head: &[u8], line: &Field<'h>) {
+        self.repeated_coding |= self.transfer_encoding.is_some();
+        self.transfer_encoding = Some(line.value);
+        self.blank |= has_odd_blank(head, line);
+    }
+}
+
+/// The one place where a message's length is decided, by the rules of RFC 9112 §6.3.
+pub(super) fn measure(lines: &LengthLines<'_>, version: Version) -> Result<Measure, HeadError> {
+    // A tab beside these values is legal white space (RFC 9110 §5.6.3), but servers disagree about it, and the
+    // line is passed on as it came: a peer that does not see it would find another end of the body.
+    if lines.blank {
+        return Err(HeadError::FramingBlank);
+    }
+    match (lines.transfer_encoding, lines.content_length) {
+        // §6.3 item 3: "ought to be handled as an error"; §6.1: the sender must not do this.
+        (Some(_), Some(_)) => Err(HeadError::ContentLengthWithTransferEncoding),
+        // §6.1: in HTTP/1.0 "MUST treat the message as if the framing is faulty".
+        (Some(_), None) if version == Version::Http10 => Err(HeadError::TransferEncodingInHttp10),
+        // §6.1: 501 for a coding that is not understood; §7.1: chunked is applied once, and last (§6.3 item 4).
+        (Some(coding), None) if lines.repeated_coding || !coding.eq_ignore_ascii_case(b"chunked") => {
+            Err(HeadError::TransferCoding)
+        }
+        // §6.3 item 4: chunked decides.
+        (Some(_), None) => Ok(Measure::Chunked),
+        // §6.3 item 5 lets a recipient merge equal lengths; merging needs an edit that both hops agree on.
+        (None, Some(_)) if lines.repeated_length => Err(HeadError::ContentLengthRepeated),
+        // §6.3 items 5 and 6.
+        (None, Some(value)) => content_length(value).map(Measure::Fixed),
+        (None, None) => Ok(Measure::Unstated),
+    }
+}
+
+/// Applies the rules that hold for requests only.
+pub(super) fn request(measure: Measure) -> RequestFraming {
+    match measure {
+        Measure::Fixed(length) => {
+            NonZeroU64::new(length).map_or(RequestFraming::Empty, RequestFraming::Fixed)
+        }
+        Measure::Chunked => RequestFraming::Chunked,
+        // §6.3 item 7: a request that states no length has no body.
+        Measure::Unstated => RequestFraming::Empty,
+    }
+}
+
+/// Applies the rules that hold for responses only. `to` is the method of the request that is answered.
+pub(super) fn response(measure: Measure, status: u16, to: Method) -> ResponseFraming {
+    match (status, to, measure) {
+        // §6.3 item 1: these end with the head, whatever their fields say.
+        (100..=199 | 204 | 304, _, _) | (_, Method::Head, _) => ResponseFraming::Empty,
+        // §6.3 item 2: a tunnel begins; length fields are ignored.
+        (200..=299, Method::Connect, _) => ResponseFraming::UntilClose,
+        // §6.3 items 4 to 6.
+        (_, _, Measure::Chunked) => ResponseFraming::Chunked,
+        (_, _, Measure::Fixed(length)) => {
+            NonZeroU64::new(length).map_or(ResponseFraming::Empty, ResponseFraming::Fixed)
+        }
+        // §6.3 item 8.
+        (_, _, Measure::Unstated) => ResponseFraming::UntilClose,
+    }
+}
+
+/// RFC 9110 §8.6: `1*DIGIT`. Signs, lists, fractions and other bases are not lengths.
+fn content_length(value: &[u8]) -> Result<u64, HeadError> {
+    if value.is_empty() {
+        return Err(HeadError::ContentLength);
+    }
+    value.iter().try_fold(0_u64, |length, &byte| {
+        let digit = if byte.is_ascii_digit() { byte - b'0' } else { return Err(HeadError::ContentLength) };
+        length
+            .checked_mul(10)
+            .and_then(|length| length.checked_add(u64::from(digit)))
+            .ok_or(HeadError::ContentLength)
+    })
+}
+
+/// Whether a tab stands before or behind the value of `line`.
+fn has_odd_blank(head: &[u8], line: &Field<'_>) -> bool {
+    let name = super::head::span_in(head, line.name.as_bytes());
+    let rest = head.get(name.end..).unwrap_or_default();
+    let line = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    memchr::memchr(b'\t', line).is_some()
+}

@@ -1,0 +1,364 @@
+//! What request and response heads have in common: where they end, their fields, and why they are refused.
+
+use core::fmt;
+use core::mem::MaybeUninit;
+use core::ops::Range;
+
+use memchr::{memchr, memmem};
+
+use super::framing::LengthLines;
+use crate::limits::{FIELDS_MAX, NOMINATIONS_MAX};
+
+/// One field line: its name as received, and its value without the white space around it.
+pub type Field<'b> = httparse::Header<'b>;
+
+/// Room for the fields of one head, on the stack and not initialised: it costs nothing.
+pub type Slots<'b> = [MaybeUninit<Field<'b>>; FIELDS_MAX];
+
+/// Fresh slots for [`parse_request`](super::parse_request) or [`parse_response`](super::parse_response).
+#[inline]
+pub const fn empty_slots<'b>() -> Slots<'b> {
+    [const { MaybeUninit::uninit() }; FIELDS_MAX]
+}
+
+/// The protocol version of a message. Others are refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+impl Version {
+    /// The version as it stands in a first line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
+
+    pub(super) const fn of(minor: Option<u8>) -> Self {
+        if matches!(minor, Some(0)) { Self::Http10 } else { Self::Http11 }
+    }
+}
+
+/// What a head says about its connection (RFC 9110 §7.6.1, RFC 9112 §9.3).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Connection {
+    /// `connection: close`.
+    pub close: bool,
+    /// `connection: keep-alive`, explicitly.
+    pub keep_alive: bool,
+    /// `connection: upgrade` with an `upgrade` line, in HTTP/1.1 (RFC 9110 §7.8 has it ignored in HTTP/1.0).
+    pub upgrade: bool,
+    /// `te` lists `trailers` (RFC 9110 §10.1.4).
+    pub te_trailers: bool,
+    /// The head has lines that are meant for the next hop only.
+    pub(super) hop_lines: bool,
+    /// A `connection` line names fields beyond the well-known ones.
+    pub(super) nominates: bool,
+    /// `connection` lists `upgrade`.
+    upgrade_option: bool,
+}
+
+impl Connection {
+    /// Whether the connection can carry another message after this one, by RFC 9112 §9.3: `close` wins,
+    /// HTTP/1.1 persists, HTTP/1.0 persists when it says so.
+    pub const fn persists(&self, version: Version) -> bool {
+        !self.close && (matches!(version, Version::Http11) || self.keep_alive)
+    }
+}
+
+/// The length of the head at the front of `bytes`, its final empty line included; `None` while it is unfinished.
+///
+/// `scanned` bytes were searched by earlier calls, so that a head which arrives byte by byte costs no more than
+/// one that arrives whole. A head whose lines end in bare LF ends too, so that it can be refused at once.
+pub fn head_end(bytes: &[u8], scanned: usize) -> Option<usize> {
+    // The longest end is three bytes, of which two may have been searched already.
+    let from = scanned.saturating_sub(2).min(bytes.len());
+    let fresh = bytes.get(from..)?;
+    if let Some(at) = memmem::find(fresh, b"\n\r\n") {
+        return Some(from + at + 3);
+    }
+    // RFC 9112 §2.2 lets a recipient accept bare LF. The parser refuses it, but only once the head ends.
+    memmem::find(fresh, b"\n\n").map(|at| from + at + 2)
+}
+
+/// Why a head that fills all its room without an end is refused.
+pub fn overlong(bytes: &[u8]) -> HeadError {
+    if memchr(b'\n', bytes).is_some() { HeadError::TooLarge } else { HeadError::TargetTooLong }
+}
+
+/// Where `part`, a slice of `whole`, lies in it. An empty range at the front if it does not.
+#[inline]
+pub fn span_in(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
+    match start.checked_add(part.len()) {
+        Some(end) if end <= whole.len() => start..end,
+        _ => 0..0,
+    }
+}
+
+/// The value of the first line called `name`, in any case.
+pub fn field<'h>(fields: &[Field<'h>], name: &[u8]) -> Option<&'h [u8]> {
+    fields.iter().find(|field| is(field, name)).map(|field| field.value)
+}
+
+/// The members of a comma-separated list, without white space around them; empty ones are skipped (RFC 9110 §5.6.1).
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}
+
+/// Whether `field` is called `name`, in any case.
+#[inline]
+pub(super) fn is(field: &Field<'_>, name: &[u8]) -> bool {
+    field.name.len() == name.len() && field.name.as_bytes().eq_ignore_ascii_case(name)
+}
+
+/// What one walk over the fields finds out.
+#[derive(Default)]
+pub(super) struct Survey<'h> {
+    pub(super) lengths: LengthLines<'h>,
+    pub(super) connection: Connection,
+    pub(super) host: Option<&'h [u8]>,
+    pub(super) upgrade: Option<&'h [u8]>,
+    pub(super) hosts: usize,
+    pub(super) expect_continue: bool,
+    pub(super) date: bool,
+    nominations: usize,
+}
+
+impl<'h> Survey<'h> {
+    /// Walks over the fields of `head` once. Refuses line ends other than CRLF, which the parser lets through.
+    pub(super) fn of(head: &'h [u8], fields: &[Field<'h>], version: Version) -> Result<Self, HeadError> {
+        let mut survey = Self::default();
+        for field in fields {
+            // RFC 9112 §2.2: the line in front of this one ends in CRLF.
+            let name = span_in(head, field.name.as_bytes());
+            if head.get(..name.start).is_none_or(|front| !front.ends_with(b"\r\n")) {
+                return Err(HeadError::BareLineFeed);
+            }
+            survey.classify(head, field);
+        }
+        if !head.ends_with(b"\r\n\r\n") {
+            return Err(HeadError::BareLineFeed);
+        }
+        if survey.nominations > NOMINATIONS_MAX {
+            return Err(HeadError::TooManyNominations);
+        }
+        let connection = &mut survey.connection;
+        connection.nominates = survey.nominations > 0;
+        connection.upgrade =
+            connection.upgrade_option && survey.upgrade.is_some() && version == Version::Http11;
+        Ok(survey)
+    }
+
+    /// By length first: most fields are told apart without looking at their bytes.
+    #[inline]
+    fn classify(&mut self, head: &'h [u8], field: &Field<'h>) {
+        match field.name.len() {
+            2 if is(field, b"te") => self.te(field.value),
+            4 if is(field, b"host") => {
+                self.hosts += 1;
+                self.host = Some(field.value);
+            }
+            4 if is(field, b"date") => self.date = true,
+            6 if is(field, b"expect") => {
+                self.expect_continue |= field.value.eq_ignore_ascii_case(b"100-continue");
+            }
+            7 if is(field, b"upgrade") => {
+                self.connection.hop_lines = true;
+                self.upgrade = self.upgrade.or(Some(field.value));
+            }
+            10 if is(field, b"connection") => self.connection(field.value),
+            10 if is(field, b"keep-alive") => self.connection.hop_lines = true,
+            14 if is(field, b"content-length") => self.lengths.content_length(head, field),
+            16 if is(field, b"proxy-connection") => self.connection.hop_lines = true,
+            17 if is(field, b"transfer-encoding") => self.lengths.transfer_encoding(head, field),
+            _ => {}
+        }
+    }
+
+    fn connection(&mut self, value: &[u8]) {
+        let connection = &mut self.connection;
+        connection.hop_lines = true;
+        for option in list(value) {
+            match option.len() {
+                5 if option.eq_ignore_ascii_case(b"close") => connection.close = true,
+                10 if option.eq_ignore_ascii_case(b"keep-alive") => connection.keep_alive = true,
+                7 if option.eq_ignore_ascii_case(b"upgrade") => connection.upgrade_option = true,
+                2 if option.eq_ignore_ascii_case(b"te") => {}
+                _ => self.nominations += 1,
+            }
+        }
+    }
+
+    fn te(&mut self, value: &[u8]) {
+        self.connection.hop_lines = true;
+        self.connection.te_trailers |= list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+    }
+}
+
+/// Why a head is refused. The connection cannot be used further: what follows the head is not known.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum HeadError {
+    /// The authority of an absolute-form or authority-form target is not `host [":" port]` (RFC 9110 §4.2).
+    Authority,
+    /// A line ends in LF without CR (RFC 9112 §2.2).
+    BareLineFeed,
+    /// A content length is not one decimal number that fits 64 bits (RFC 9110 §8.6).
+    ContentLength,
+    /// There is more than one content length, equal or not (RFC 9112 §6.3).
+    ContentLengthRepeated,
+    /// There are a content length and a transfer encoding (RFC 9112 §6.1).
+    ContentLengthWithTransferEncoding,
+    /// A field name is empty, is not a token, is followed by white space, or has no colon (RFC 9112 §5).
+    FieldName,
+    /// A field value holds a control byte or a bare CR (RFC 9110 §5.5).
+    FieldValue,
+    /// A tab stands beside a content length or transfer encoding.
+    FramingBlank,
+    /// The host is not `uri-host [":" port]` (RFC 9110 §7.2).
+    Host,
+    /// An HTTP/1.1 request has no host line (RFC 9112 §3.2).
+    HostMissing,
+    /// There is more than one host line (RFC 9112 §3.2).
+    HostRepeated,
+    /// A CR is not followed by LF (RFC 9112 §2.2).
+    LineEnd,
+    /// A field is folded over two lines (RFC 9112 §5.2).
+    ObsoleteFold,
+    /// The request line is not `method SP target SP version` (RFC 9112 §3).
+    RequestLine,
+    /// The status line is not `version SP status SP [reason]` (RFC 9112 §4).
+    StatusLine,
+    /// The target holds a byte that no URI has, or a fragment (RFC 9112 §3.2).
+    Target,
+    /// The target is in none of the four forms, or in one that its method does not take (RFC 9112 §3.2).
+    TargetForm,
+    /// The request line does not fit the head's room (RFC 9112 §3).
+    TargetTooLong,
+    /// The head does not fit its room.
+    TooLarge,
+    /// There are more field lines than allowed.
+    TooManyFields,
+    /// The connection lines name more fields than allowed.
+    TooManyNominations,
+    /// A transfer encoding is not exactly `chunked` (RFC 9112 §6.1, §7).
+    TransferCoding,
+    /// An HTTP/1.0 message has a transfer encoding (RFC 9112 §6.1).
+    TransferEncodingInHttp10,
+    /// The version is neither HTTP/1.0 nor HTTP/1.1 (RFC 9110 §2.5).
+    Version,
+}
+
+impl HeadError {
+    /// What a client is answered when an upstream's head is refused (RFC 9110 §15.6.3).
+    pub const UPSTREAM_STATUS: u16 = 502;
+
+    /// The status that answers a request with this error; for a response it is [`Self::UPSTREAM_STATUS`].
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::TargetTooLong => 414,
+            Self::TooLarge | Self::TooManyFields => 431,
+            Self::TransferCoding => 501,
+            Self::Version => 505,
+            _ => 400,
+        }
+    }
+
+    /// A stable name for metrics, logs and tests.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Authority => "authority",
+            Self::BareLineFeed => "bare_line_feed",
+            Self::ContentLength => "content_length",
+            Self::ContentLengthRepeated => "content_length_repeated",
+            Self::ContentLengthWithTransferEncoding => "content_length_with_transfer_encoding",
+            Self::FieldName => "field_name",
+            Self::FieldValue => "field_value",
+            Self::FramingBlank => "framing_blank",
+            Self::Host => "host",
+            Self::HostMissing => "host_missing",
+            Self::HostRepeated => "host_repeated",
+            Self::LineEnd => "line_end",
+            Self::ObsoleteFold => "obsolete_fold",
+            Self::RequestLine => "request_line",
+            Self::StatusLine => "status_line",
+            Self::Target => "target",
+            Self::TargetForm => "target_form",
+            Self::TargetTooLong => "target_too_long",
+            Self::TooLarge => "too_large",
+            Self::TooManyFields => "too_many_fields",
+            Self::TooManyNominations => "too_many_nominations",
+            Self::TransferCoding => "transfer_coding",
+            Self::TransferEncodingInHttp10 => "transfer_encoding_in_http10",
+            Self::Version => "version",
+        }
+    }
+
+    /// What was expected instead.
+    const fn expected(self) -> &'static str {
+        match self {
+            Self::Authority | Self::Host => {
+                "a host name or address, optionally with a port, and no user name"
+            }
+            Self::BareLineFeed | Self::LineEnd => "every line to end in CRLF",
+            Self::ContentLength => "one decimal number",
+            Self::ContentLengthRepeated => "one content-length line",
+            Self::ContentLengthWithTransferEncoding => "either a content length or a transfer encoding",
+            Self::FieldName => "a token directly followed by a colon",
+            Self::FieldValue => "no control bytes",
+            Self::FramingBlank => "no tab beside content-length and transfer-encoding values",
+            Self::HostMissing | Self::HostRepeated => "exactly one host line",
+            Self::ObsoleteFold => "each field on one line",
+            Self::RequestLine => "\"method target version\"",
+            Self::StatusLine => "\"version status reason\" with a status of 100 or more",
+            Self::Target => "visible ASCII without '#'",
+            Self::TargetForm => "a path, a full http URI, or '*' for OPTIONS",
+            Self::TargetTooLong => "a request line that fits the limit on head bytes",
+            Self::TooLarge => "a head that fits the limit on head bytes",
+            Self::TooManyFields => "fewer field lines",
+            Self::TooManyNominations => "fewer connection options",
+            Self::TransferCoding => "chunked, once",
+            Self::TransferEncodingInHttp10 => "a content length in HTTP/1.0",
+            Self::Version => "HTTP/1.0 or HTTP/1.1",
+        }
+    }
+
+    /// Translates a parser error in the fields of `head`; `first_line` names one in its first line.
+    #[cold]
+    pub(super) fn of(error: httparse::Error, head: &[u8], first_line: Self) -> Self {
+        match error {
+            httparse::Error::HeaderName if is_folded(head) => Self::ObsoleteFold,
+            httparse::Error::HeaderName => Self::FieldName,
+            httparse::Error::HeaderValue => Self::FieldValue,
+            httparse::Error::NewLine => Self::LineEnd,
+            httparse::Error::TooManyHeaders => Self::TooManyFields,
+            httparse::Error::Status | httparse::Error::Token | httparse::Error::Version => first_line,
+        }
+    }
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the message head is refused ({}): expected {}", self.as_str(), self.expected())
+    }
+}
+
+impl core::error::Error for HeadError {}
+
+/// Whether the first line of `head` that is no field line begins with white space.
+fn is_folded(head: &[u8]) -> bool {
+    head.split(|&byte| byte == b'\n')
+        .skip(1)
+        .find(|line| match memchr(b':', line) {
+            Some(colon) => {
+                !line.iter().take(colon).all(|&byte| crate::field::is_token_byte(byte)) || colon == 0
+            }
+            None => true,
+        })
+        .is_some_and(|line| line.starts_with(b" ") || line.starts_with(b"\t"))
+}
