@@ -1,0 +1,46 @@
+//! Least request: of two hosts drawn at random, the one with fewer requests in flight for its weight.
+//!
+//! Two choices are enough to keep the busiest host close to the mean, and workers that see the same counts do
+//! not all run to the same host, as they would to the least busy of all.
+
+use super::random::Alias;
+use super::{DRAWS, Pick};
+use crate::hosts::{Host, HostId};
+use crate::rng::Rng;
+
+/// The less busy of `first` and one other usable host; `first` when there is no other, or on a tie, so that an
+/// idle cluster is filled by weight.
+pub(super) fn less_busy(pick: &mut Pick<'_>, alias: &Alias, rng: &mut Rng, first: HostId) -> HostId {
+    match second(pick, alias, rng, first) {
+        Some(second) if busier(pick, first, second) => second,
+        _ => first,
+    }
+}
+
+/// Another usable host, by weight. A host that outweighs all others is drawn over and over, so the later draws are
+/// even ones from all but the first: otherwise it would hardly ever be compared with another.
+fn second(pick: &mut Pick<'_>, alias: &Alias, rng: &mut Rng, first: HostId) -> Option<HostId> {
+    let count = u32::try_from(pick.hosts.len()).unwrap_or(u32::MAX);
+    for draw in 0..DRAWS {
+        let id = if draw < DRAWS / 2 {
+            alias.draw(rng)?
+        } else {
+            let other = rng.below(count.saturating_sub(1));
+            if other < first.0 { other } else { other + 1 }
+        };
+        let id = HostId(id);
+        if id != first && pick.avoid != Some(id) && pick.usable(id) {
+            return Some(id);
+        }
+    }
+    None
+}
+
+/// Whether `a` has more requests in flight for its weight than `b`.
+fn busier(pick: &Pick<'_>, a: HostId, b: HostId) -> bool {
+    let load = |host: &Host| (u64::from(host.cell().active()), u64::from(host.weight()));
+    match (pick.host(a).map(load), pick.host(b).map(load)) {
+        (Some((a_active, a_weight)), Some((b_active, b_weight))) => a_active * b_weight > b_active * a_weight,
+        _ => false,
+    }
+}
