@@ -26,8 +26,10 @@ pub const NOMINATIONS_MAX: usize = 32;
 pub const INSERT_MAX: usize = 4096;
 
 const _: () = assert!(ADDRESS_MAX >= 108, "a unix socket path must fit");
-const _: () = assert!(TOKEN_MAX >= (ADDRESS_MAX + 16) * 4 / 3 + 4, "the largest minted token must be readable");
-const _: () = assert!(WINDOW_SMALL >= 2 * (HEADROOM + INSERT_MAX), "a window must hold more than its inserts");
+const _: () =
+    assert!(TOKEN_MAX >= (ADDRESS_MAX + 16) * 4 / 3 + 4, "the largest minted token must be readable");
+const _: () =
+    assert!(WINDOW_SMALL >= 2 * (HEADROOM + INSERT_MAX), "a window must hold more than its inserts");
 
 /// The bounds and time-outs that configuration sets. Each has a safe default.
 ///

@@ -20,7 +20,6 @@ impl Rng {
     }
 
     /// A number in `0..bound`; zero when `bound` is zero.
-    #[expect(clippy::cast_possible_truncation, reason = "the high half of a 32x32 product fits 32 bits")]
     pub const fn below(&mut self, bound: u32) -> u32 {
         (((self.bits() >> 32) * bound as u64) >> 32) as u32
     }

@@ -199,7 +199,9 @@ impl RouteTable {
         let host = without_port(host);
         let mut best: Option<(usize, u32, &VirtualHost)> = None;
         for (position, candidate) in (0..).zip(&self.virtual_hosts) {
-            let Some(rank) = candidate.domains.iter().filter_map(|domain| domain.rank(host)).max() else { continue };
+            let Some(rank) = candidate.domains.iter().filter_map(|domain| domain.rank(host)).max() else {
+                continue;
+            };
             if best.is_none_or(|best| rank > best.0) {
                 best = Some((rank, position, candidate));
             }
@@ -221,7 +223,11 @@ impl Domain {
         match self {
             Self::Any => Some(0),
             Self::Suffix(suffix) => {
-                let tail = host.len().checked_sub(suffix.len()).filter(|&at| at > 0).and_then(|at| host.get(at..))?;
+                let tail = host
+                    .len()
+                    .checked_sub(suffix.len())
+                    .filter(|&at| at > 0)
+                    .and_then(|at| host.get(at..))?;
                 tail.eq_ignore_ascii_case(suffix.as_bytes()).then_some(suffix.len())
             }
             Self::Exact(name) => host.eq_ignore_ascii_case(name.as_bytes()).then_some(usize::MAX),
@@ -247,7 +253,7 @@ impl PathMatch {
 }
 
 /// A host name without its port; the brackets of an IPv6 address stay.
-fn without_port(host: &[u8]) -> &[u8] {
+pub(crate) fn without_port(host: &[u8]) -> &[u8] {
     match host.iter().rposition(|&byte| byte == b':') {
         Some(colon) if host.get(colon + 1..).is_some_and(|port| port.iter().all(u8::is_ascii_digit)) => {
             // `[::1]` has colons of its own: a port's colon follows the bracket.
@@ -282,7 +288,8 @@ mod tests {
 
     #[test]
     fn the_most_specific_domain_wins() {
-        let table = table(&[("any", "*"), ("suffix", "*.b.org"), ("longer", "*.a.b.org"), ("exact", "x.a.b.org")]);
+        let table =
+            table(&[("any", "*"), ("suffix", "*.b.org"), ("longer", "*.a.b.org"), ("exact", "x.a.b.org")]);
         let name = |host: &str| table.find(host.as_bytes(), b"/").map(|(_, route)| &*route.name);
         assert_eq!(name("x.a.b.org:8080"), Some("exact"));
         assert_eq!(name("Y.A.b.org"), Some("longer"));

@@ -319,7 +319,9 @@ mod tests {
         let fates = [Fate::Undecided, Fate::Pinned, Fate::Placed, Fate::Unplaced]
             .into_iter()
             .chain([Move::ConnectFailed, Move::Reset, Move::Retried].map(Fate::Moved))
-            .chain([RefusalReason::Gone, RefusalReason::Barred, RefusalReason::ConnectFailed].map(Fate::Refused));
+            .chain(
+                [RefusalReason::Gone, RefusalReason::Barred, RefusalReason::ConnectFailed].map(Fate::Refused),
+            );
         for fate in fates {
             for scope in [Scope::Unmanaged, Scope::Disabled, Scope::OutOfScope, Scope::Active] {
                 for miss in misses {
@@ -341,8 +343,12 @@ mod tests {
     #[test]
     fn a_counter_adds_up() {
         let counters = Counters::default();
-        let outcome =
-            Outcome { scope: Scope::Active, fate: Fate::Placed, miss: Some(Miss::Expired), ..Outcome::default() };
+        let outcome = Outcome {
+            scope: Scope::Active,
+            fate: Fate::Placed,
+            miss: Some(Miss::Expired),
+            ..Outcome::default()
+        };
         counters.record(&outcome);
         counters.record(&outcome);
         assert_eq!(outcome.reason(), "placed.expired");

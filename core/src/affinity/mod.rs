@@ -222,7 +222,11 @@ impl Found {
 
     /// Looks the token's host up in the clusters of the route, in order. A host that can be used in any of them
     /// pins; else one that is barred bars; else the host is gone.
-    pub fn find<'c>(self, _policy: &Policy, _clusters: impl IntoIterator<Item = (ClusterId, &'c Cluster)>) -> Verdict {
+    pub fn find<'c>(
+        self,
+        _policy: &Policy,
+        _clusters: impl IntoIterator<Item = (ClusterId, &'c Cluster)>,
+    ) -> Verdict {
         Verdict::Place(Unplaced { found: self })
     }
 

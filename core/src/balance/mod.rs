@@ -116,6 +116,11 @@ impl Balancer {
         Self { table, panic_percent }
     }
 
+    /// Whether picks depend on the number of requests in flight at each host, so that somebody must count them.
+    pub const fn counts_active(&self) -> bool {
+        matches!(self.table, Table::LeastRequest(_))
+    }
+
     /// Chooses a host that takes new sessions; `avoid` is only chosen when there is no other (a retry's last host).
     /// `None` when no host can be used. `hosts` are those the tables were built for.
     pub fn pick(

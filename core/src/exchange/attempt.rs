@@ -12,9 +12,9 @@ use std::rc::Rc;
 
 use crate::affinity::{Found, Policy, Refusal, RefusalReason, Routed, Verdict};
 use crate::clock::UnixSecs;
-use crate::hosts::{ClusterId, HostId, HostRef};
+use crate::hosts::{ClusterId, Host, HostId, HostRef};
 use crate::rng::Rng;
-use crate::route::{Action, Forward, ListenerId, PolicyId, Route, RouteRef, Session, WeightedCluster};
+use crate::route::{Action, Forward, ListenerId, PolicyId, RouteRef, Session, WeightedCluster};
 use crate::snapshot::Snapshot;
 use crate::stats::{Fate, Move, Outcome, Scope};
 use crate::worker::View;
@@ -30,14 +30,15 @@ pub(super) struct Attempt {
     policy: Option<PolicyId>,
     routed: Option<Routed>,
     host: Option<HostRef>,
+    busy: bool,
     pub(super) outcome: Outcome,
 }
 
 /// What is to be done with the request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Decision {
-    /// Send it to this host.
-    Dial(HostRef),
+    /// Send it to [`Attempt::host`].
+    Dial,
     /// Strict: refuse it.
     Refuse(Refusal),
     /// There is no host that could take it.
@@ -56,17 +57,16 @@ impl Attempt {
         self.view.as_ref().map(|view| &**view.snapshot())
     }
 
-    pub(super) fn view(&self) -> Option<&View> {
-        self.view.as_deref()
-    }
-
     pub(super) fn set_route(&mut self, listener: ListenerId, route: RouteRef) {
         self.route = Some((listener, route));
     }
 
     pub(super) fn forward(&self) -> Option<&Forward> {
-        let (listener, route) = self.route?;
-        forward_of(self.snapshot()?.listener(listener)?.routes.get(route)?)
+        forward_of(self.snapshot()?, self.route)
+    }
+
+    pub(super) fn action(&self) -> Option<&Action> {
+        action_of(self.snapshot()?, self.route)
     }
 
     pub(super) fn policy(&self) -> Option<&Policy> {
@@ -91,9 +91,13 @@ impl Attempt {
     ) -> (Decision, Option<Found>) {
         let Some(view) = self.view.clone() else { return (Decision::NoHost, None) };
         let snapshot = view.snapshot();
-        let Some(forward) = self.forward() else { return (Decision::NoHost, None) };
+        let Some(forward) = forward_of(snapshot, self.route) else { return (Decision::NoHost, None) };
         // Session settings of one entry's own: the draw decides which settings count (DESIGN §4).
-        let drawn = forward.clusters.iter().any(|entry| entry.session.is_some()).then(|| draw(&forward.clusters, rng));
+        let drawn = forward
+            .clusters
+            .iter()
+            .any(|entry| entry.session.is_some())
+            .then(|| draw(&forward.clusters, rng));
         let session = drawn.flatten().and_then(|entry| entry.session).unwrap_or(forward.session);
         let candidates = match drawn.flatten() {
             Some(entry) => core::slice::from_ref(entry),
@@ -104,14 +108,17 @@ impl Attempt {
             Session::Disabled => return (self.place(&view, candidates, Scope::Disabled, rng), None),
             Session::Policy(id) => id,
         };
-        let Some((compiled, mut lookup)) = snapshot.policy(policy).and_then(|p| Some((p, p.lookup(target, now)?))) else {
+        let Some((compiled, mut lookup)) =
+            snapshot.policy(policy).and_then(|p| Some((p, p.lookup(target, now)?)))
+        else {
             return (self.place(&view, candidates, Scope::OutOfScope, rng), None);
         };
         for (_, value) in fields.filter(|(name, _)| compiled.request_field().matches(name)) {
             lookup.offer(value);
         }
         let found = lookup.read();
-        let clusters = candidates.iter().filter_map(|entry| Some((entry.cluster, snapshot.cluster(entry.cluster)?)));
+        let clusters =
+            candidates.iter().filter_map(|entry| Some((entry.cluster, snapshot.cluster(entry.cluster)?)));
         let verdict = found.find(compiled, clusters);
         let strict = compiled.strict();
         let decision = match verdict {
@@ -145,9 +152,9 @@ impl Attempt {
 
     /// The host did not take the connection: nothing was sent, so a soft session moves on at once.
     pub(super) fn connect_failed(&mut self, rng: &mut Rng) -> Decision {
-        let extra = self.forward().map_or(0, |forward| {
-            if forward.retry.on.connect_failure { forward.retry.attempts } else { 0 }
-        });
+        let extra = self
+            .forward()
+            .map_or(0, |forward| if forward.retry.on.connect_failure { forward.retry.attempts } else { 0 });
         if self.outcome.tries >= CONNECT_TRIES.saturating_add(extra) {
             return self.give_up(RefusalReason::ConnectFailed);
         }
@@ -167,7 +174,34 @@ impl Attempt {
         }
     }
 
-    fn place(&mut self, view: &View, candidates: &[WeightedCluster], scope: Scope, rng: &mut Rng) -> Decision {
+    /// A request is in flight at the host; counted where the balancer asks for it.
+    pub(super) fn occupy(&mut self) {
+        self.busy = self.counted_host().map(|host| host.cell().started()).is_some();
+    }
+
+    /// The request at the host has ended.
+    pub(super) fn release(&mut self) {
+        if core::mem::take(&mut self.busy)
+            && let Some(host) = self.counted_host()
+        {
+            host.cell().finished();
+        }
+    }
+
+    /// Only least request looks at the count; nobody else pays for the shared atomic.
+    fn counted_host(&self) -> Option<&Host> {
+        let at = self.host?;
+        let cluster = self.snapshot()?.cluster(at.cluster)?;
+        if cluster.balancer().counts_active() { cluster.host(at.host) } else { None }
+    }
+
+    fn place(
+        &mut self,
+        view: &View,
+        candidates: &[WeightedCluster],
+        scope: Scope,
+        rng: &mut Rng,
+    ) -> Decision {
         self.outcome.scope = scope;
         match choose(view, candidates, rng) {
             Some(host) => {
@@ -185,7 +219,7 @@ impl Attempt {
         self.host = Some(host);
         self.outcome.host = Some(host);
         self.outcome.tries = self.outcome.tries.saturating_add(1);
-        Decision::Dial(host)
+        Decision::Dial
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Decision {
@@ -253,8 +287,13 @@ fn draw<'c>(candidates: &'c [WeightedCluster], rng: &mut Rng) -> Option<&'c Weig
     None
 }
 
-fn forward_of(route: &Route) -> Option<&Forward> {
-    match &route.action {
+fn action_of(snapshot: &Snapshot, route: Option<(ListenerId, RouteRef)>) -> Option<&Action> {
+    let (listener, route) = route?;
+    Some(&snapshot.listener(listener)?.routes.get(route)?.action)
+}
+
+fn forward_of(snapshot: &Snapshot, route: Option<(ListenerId, RouteRef)>) -> Option<&Forward> {
+    match action_of(snapshot, route)? {
         Action::Forward(forward) => Some(forward),
         Action::Redirect(_) | Action::Respond { .. } => None,
     }

@@ -1,7 +1,6 @@
 //! How much of a window's live bytes may pass. Bodies are counted or scanned, never copied.
 
-use crate::http1::chunked::{ChunkError, Chunks};
-use crate::http1::framing::{RequestFraming, ResponseFraming};
+use crate::http1::{ChunkError, Chunks, RequestFraming, ResponseFraming};
 
 /// What is still to come of a message body.
 #[derive(Debug, Default)]

@@ -28,7 +28,7 @@ use crate::affinity::Refusal;
 use crate::clock::{Now, Tick};
 use crate::field::Status;
 use crate::hosts::{Host, HostRef};
-use crate::http1::head::{Method, Version};
+use crate::http1::{Method, Version};
 use crate::limits::Limits;
 use crate::log::{ADDRESS_KEPT, Clip, Record, TARGET_KEPT};
 use crate::route::ListenerId;
@@ -79,6 +79,9 @@ pub struct Dial {
     pub host: HostRef,
     /// Whether it must be a new connection: a pooled one has just died.
     pub fresh: bool,
+    /// Whether a pooled link must be looked at before it is used: this request cannot be sent again if the link
+    /// turns out to be dead (RFC 9110 §9.2.2).
+    pub checked: bool,
 }
 
 /// What a dial came to.
@@ -188,8 +191,22 @@ pub struct Exchange {
     scanned: usize,
     /// Body bytes that may still be dropped.
     discard_left: u64,
+    /// Bytes of an unfinished response head that were searched already.
+    response_scanned: usize,
     /// The response is de-chunked for an HTTP/1.0 client.
     dechunk: bool,
+    /// The upstream broke off: what came is passed on, then the connection is cut.
+    truncated: bool,
+    /// What the outbound window holds is of an attempt that was given up.
+    stale: bool,
+    /// So many live bytes of the inbound window, and all kept ones, belong to a request that was given up.
+    forget: Option<usize>,
+    /// A dial has taken too long.
+    dial_expired: bool,
+    /// Idle for long enough to give up the buffer and the link.
+    resting: bool,
+    /// The client's side is read although a response is awaited.
+    watching: bool,
     order: Option<LinkOrder>,
     over: Option<Over>,
     started: Tick,
@@ -201,7 +218,7 @@ pub struct Exchange {
 impl Exchange {
     /// A connection that was accepted on `listener` from `client`, whose address (without port) is given as text.
     pub fn new(listener: ListenerId, client: &str, worker: &Worker) -> Self {
-        let mut this = Self {
+        Self {
             listener,
             client: Clip::new(client.as_bytes()),
             machine: Machine::default(),
@@ -228,17 +245,21 @@ impl Exchange {
             note: Vec::new(),
             scanned: 0,
             discard_left: 0,
+            response_scanned: 0,
             dechunk: false,
+            truncated: false,
+            stale: false,
+            forget: None,
+            dial_expired: false,
+            resting: false,
+            watching: false,
             order: None,
             over: None,
             started: worker.now.tick,
-            request_due: Tick::NEVER,
+            request_due: worker.now.tick.after(REST_AFTER),
             response_due: Tick::NEVER,
             draft: worker.log.is_some().then(Box::default),
-        };
-        // A connection that never sends a byte is a slow head, not a resting session.
-        this.request_due = worker.now.tick.after(this.limits(worker).request_head_timeout);
-        this
+        }
     }
 
     /// What the request direction wants. `window` is the inbound one, at rest.
@@ -373,10 +394,10 @@ impl Exchange {
     }
 
     /// Whether a [`Step::Fill`] under way is still wanted. If not, the shell takes the window back and asks again.
-    pub fn wants_fill(&self, direction: Direction, now: Now) -> bool {
+    pub fn wants_fill(&self, direction: Direction) -> bool {
         match direction {
             Direction::Request => match self.machine.request() {
-                RequestState::Idle => now.tick < self.request_due || self.rest_is_over(now),
+                RequestState::Idle => !self.resting && self.over.is_none(),
                 RequestState::Head
                 | RequestState::Body
                 | RequestState::Discard
@@ -387,6 +408,11 @@ impl Exchange {
             },
             Direction::Response => self.wants_upstream(),
         }
+    }
+
+    /// Whether a [`Step::Dial`] under way is still wanted. If not, the shell drops it and reports [`Dialed::Failed`].
+    pub fn wants_dial(&self) -> bool {
+        self.machine.request() == RequestState::Dialing && !self.dial_expired && self.over.is_none()
     }
 
     /// Whether the exchange is between requests.
@@ -417,7 +443,10 @@ impl Exchange {
     }
 
     fn wants_upstream(&self) -> bool {
-        let wanted = matches!(self.machine.response(), ResponseState::Head | ResponseState::Body | ResponseState::Tunnel);
+        let wanted = matches!(
+            self.machine.response(),
+            ResponseState::Head | ResponseState::Body | ResponseState::Tunnel
+        );
         wanted && self.link != Link::None && self.over.is_none()
     }
 
@@ -436,7 +465,7 @@ impl Exchange {
     /// The exchange is complete: on to the next request, or to the end of the connection.
     fn cycle(&mut self, worker: &mut Worker) {
         self.record(Ending::Complete, worker);
-        if self.link != Link::None && !(self.link_persists && !self.upstream_done) {
+        if self.upstream_done || !self.link_persists {
             self.drop_link(LinkOrder::Close);
         }
         if self.persist && !worker.stopping && !self.client_done {
@@ -457,8 +486,10 @@ impl Exchange {
             return;
         }
         self.drop_link(LinkOrder::Close);
-        let discardable = self.inbound.body.left().is_none_or(|left| left <= self.discard_left);
+        let discardable = self.machine.request() == RequestState::Body
+            && self.inbound.body.left().is_none_or(|left| left <= self.discard_left);
         if self.persist && discardable && !self.asked.expects_continue && !self.client_done {
+            self.forget = Some(self.inbound.cleared);
             self.machine.move_request(RequestState::Discard);
             self.request_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
         } else {
@@ -479,7 +510,11 @@ impl Exchange {
         self.answer = None;
         self.answered = false;
         self.dechunk = false;
+        self.truncated = false;
+        self.resting = false;
+        self.watching = false;
         self.scanned = 0;
+        self.response_scanned = 0;
         self.response_due = Tick::NEVER;
         self.started = now.tick;
         self.request_due = now.tick.after(REST_AFTER);
@@ -488,11 +523,7 @@ impl Exchange {
     /// Whether the client may still be sending, so that closing at once could destroy the answer on its way.
     /// A client that asked for the close sends no more (RFC 9112 §9.6).
     fn must_linger(&self) -> bool {
-        self.answer.is_some() || !self.asked_to_close()
-    }
-
-    fn asked_to_close(&self) -> bool {
-        self.inbound.last
+        self.answer.is_some() || !self.inbound.last
     }
 
     fn drop_link(&mut self, order: LinkOrder) {
@@ -504,11 +535,13 @@ impl Exchange {
 
     fn end(&mut self, how: Over) {
         self.over = Some(how);
-        let clean = self.machine.request() == RequestState::Idle || self.machine.request() == RequestState::Sent;
-        let clean = clean && matches!(self.machine.response(), ResponseState::Idle | ResponseState::Sent);
+        let clean = matches!(
+            (self.machine.request(), self.machine.response()),
+            (RequestState::Idle, ResponseState::Idle) | (RequestState::Sent, ResponseState::Sent)
+        );
         let reusable = clean && self.link_persists && !self.upstream_done && how == Over::Close;
         self.drop_link(if reusable { LinkOrder::Pool } else { LinkOrder::Close });
-        self.release_host();
+        self.attempt.release();
         self.request_due = Tick::NEVER;
         self.response_due = Tick::NEVER;
     }
@@ -519,7 +552,7 @@ impl Exchange {
             return;
         }
         self.owed = false;
-        self.release_host();
+        self.attempt.release();
         if self.attempt.outcome.ending == Ending::Complete {
             self.attempt.outcome.ending = ending;
         }
@@ -540,10 +573,5 @@ impl Exchange {
                 upstream: host.map(|host| Clip::new(host.address().as_bytes())).unwrap_or_default(),
             });
         }
-    }
-
-    /// The host has one request less in flight.
-    fn release_host(&mut self) {
-        self.attempt.release();
     }
 }

@@ -69,12 +69,20 @@ pub enum ClusterError {
 impl core::fmt::Display for ClusterError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::Duplicate(address) => write!(f, "host {address} appears twice; addresses must be unique in a cluster"),
+            Self::Duplicate(address) => {
+                write!(f, "host {address} appears twice; addresses must be unique in a cluster")
+            }
             Self::AddressTooLong(address) => {
-                write!(f, "host address {address:?} is longer than the {ADDRESS_MAX} bytes that a token may carry")
+                write!(
+                    f,
+                    "host address {address:?} is longer than the {ADDRESS_MAX} bytes that a token may carry"
+                )
             }
             Self::ZeroWeight(address) => {
-                write!(f, "host {address} has weight 0; use 1 to 65535, or drain the host to keep new sessions away")
+                write!(
+                    f,
+                    "host {address} has weight 0; use 1 to 65535, or drain the host to keep new sessions away"
+                )
             }
         }
     }
@@ -124,11 +132,13 @@ impl Cluster {
             if host.weight == 0 {
                 return Err(ClusterError::ZeroWeight(address));
             }
-            let known = |&at: &u32| hosts.get(at as usize).is_some_and(|host: &Host| *host.address == *address);
+            let known =
+                |&at: &u32| hosts.get(at as usize).is_some_and(|host: &Host| *host.address == *address);
             if index.find(hash(address.as_bytes()), known).is_some() {
                 return Err(ClusterError::Duplicate(address));
             }
-            let hash_of = |&at: &u32| hosts.get(at as usize).map_or(0, |host: &Host| hash(host.address.as_bytes()));
+            let hash_of =
+                |&at: &u32| hosts.get(at as usize).map_or(0, |host: &Host| hash(host.address.as_bytes()));
             index.insert_unique(hash(address.as_bytes()), position, hash_of);
             hosts.push(Host { address, endpoint: host.endpoint, weight: host.weight, cell: host.cell });
         }
@@ -156,7 +166,8 @@ impl Cluster {
     /// Finds a host by its address text, byte for byte, in constant time (SEMANTICS 5.1).
     #[inline]
     pub fn find(&self, address: &[u8]) -> Option<HostId> {
-        let same = |&at: &u32| self.hosts.get(at as usize).is_some_and(|host| host.address.as_bytes() == address);
+        let same =
+            |&at: &u32| self.hosts.get(at as usize).is_some_and(|host| host.address.as_bytes() == address);
         self.index.find(hash(address), same).map(|&at| HostId(at))
     }
 

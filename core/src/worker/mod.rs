@@ -1,12 +1,14 @@
 //! What every shell would otherwise repeat: the window pool, the link pool, the timer wheel, the counters and
 //! the view of the configuration. One [`Worker`] per thread; nothing here is shared on the hot path.
 
+mod control;
 mod links;
 mod view;
 mod wheel;
 mod windows;
 
-pub use links::{LinkKey, Links, LinkLimits, Obtained};
+pub use control::{Control, Phase};
+pub use links::{LinkKey, LinkLimits, Links, Obtained};
 pub use view::View;
 pub use wheel::Wheel;
 pub use windows::WindowPool;
@@ -15,16 +17,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::clock::Now;
-use crate::http1::date::DateCache;
-use crate::http1::edits::Edits;
+use crate::http1::{DateCache, Edits};
 use crate::limits::{INSERT_MAX, TOKEN_MAX};
-use crate::log::LogWriter;
+use crate::log::LogSink;
 use crate::rng::Rng;
 use crate::snapshot::Snapshot;
 use crate::stats::Counters;
 
 /// One thread's share of everything but the sockets.
-#[derive(Debug)]
 pub struct Worker {
     /// Both clocks. The shell sets them before it calls into an exchange.
     pub now: Now,
@@ -36,7 +36,7 @@ pub struct Worker {
     pub(crate) rng: Rng,
     pub(crate) scratch: Scratch,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) log: Option<LogWriter>,
+    pub(crate) log: Option<Box<dyn LogSink>>,
 }
 
 /// Preallocated space for the edits of one head. Used within one call, never across calls.
@@ -47,11 +47,25 @@ pub(crate) struct Scratch {
     pub(crate) date: DateCache,
 }
 
+impl core::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Worker")
+            .field("now", &self.now)
+            .field("stopping", &self.stopping)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Worker {
     /// A worker that starts with `snapshot`. All its random choices follow from `seed`.
-    pub fn new(snapshot: Arc<Snapshot>, counters: Arc<Counters>, log: Option<LogWriter>, seed: u64) -> Self {
-        let mut rng = Rng::seeded(seed);
-        let view = Rc::new(View::new(snapshot, &mut rng));
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        counters: Arc<Counters>,
+        log: Option<Box<dyn LogSink>>,
+        seed: u64,
+    ) -> Self {
+        let rng = Rng::seeded(seed);
+        let view = Rc::new(View::new(snapshot));
         let scratch = Scratch {
             edits: Edits::new(),
             value: Vec::with_capacity(INSERT_MAX + TOKEN_MAX),
@@ -71,12 +85,19 @@ impl Worker {
 
     /// Takes a new snapshot into use. Exchanges that have begun keep the one they began with.
     pub fn publish(&mut self, snapshot: Arc<Snapshot>) {
-        self.view = Rc::new(View::new(snapshot, &mut self.rng));
+        self.view = Rc::new(View::new(snapshot));
     }
 
     /// The snapshot in use for new requests.
     pub fn snapshot(&self) -> &Arc<Snapshot> {
         self.view.snapshot()
+    }
+
+    /// Hands the access log's records over. Called on every tick.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = self.log.as_mut() {
+            log.flush();
+        }
     }
 
     /// The worker's counters.

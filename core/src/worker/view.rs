@@ -17,8 +17,8 @@ pub struct View {
 }
 
 impl View {
-    pub(crate) fn new(snapshot: Arc<Snapshot>, rng: &mut Rng) -> Self {
-        let cursors = snapshot.clusters.iter().map(|cluster| Cursor::starting_at(rng, cluster.hosts().len())).collect();
+    pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
+        let cursors = snapshot.clusters.iter().map(|_| Cursor::default()).collect();
         Self { snapshot, cursors: RefCell::new(cursors) }
     }
 

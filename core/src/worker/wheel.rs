@@ -8,7 +8,7 @@
 use crate::clock::Tick;
 
 /// Milliseconds per slot: the granularity of every time-out.
-pub const SLOT_MILLIS: u64 = 64;
+const SLOT_MILLIS: u64 = 64;
 const SLOTS: usize = 1024;
 const NONE: u32 = u32::MAX;
 
@@ -59,7 +59,10 @@ impl Wheel {
 
     /// Forgets `key`.
     pub fn clear(&mut self, key: u32) {
-        let Some(entry) = self.entries.get(key as usize).copied().filter(|entry| entry.due != u64::MAX) else { return };
+        let Some(entry) = self.entries.get(key as usize).copied().filter(|entry| entry.due != u64::MAX)
+        else {
+            return;
+        };
         match self.entries.get_mut(entry.previous as usize) {
             Some(previous) => previous.next = entry.next,
             None => self.set_head(entry.due, entry.next),

@@ -30,6 +30,10 @@ impl Exchange {
         if !self.replayable && window.kept_len() > 0 {
             window.release_kept();
         }
+        if let Some(count) = self.forget.take() {
+            window.release_kept();
+            window.consume(count);
+        }
         match self.machine.request() {
             RequestState::Idle | RequestState::Head => self.read_head(window, worker),
             RequestState::Dialing => self.step_dial(window),
@@ -118,14 +122,19 @@ impl Exchange {
     }
 
     /// Parses the head, finds the route, decides, and notes the edits in the scratch.
-    fn consider(&mut self, window: &Window, length: usize, worker: &mut Worker) -> Result<Accepted, HeadError> {
+    fn consider(
+        &mut self,
+        window: &Window,
+        length: usize,
+        worker: &mut Worker,
+    ) -> Result<Accepted, HeadError> {
         let bytes = window.live().get(..length).unwrap_or_default();
         let mut slots = empty_slots();
         let fields_max = self.limits(worker).fields;
         let head = parse_request(bytes, &mut slots, fields_max)?;
         self.remember(&head);
+        self.discard_left = self.limits(worker).discard_bytes;
         let limits = self.limits(worker);
-        self.discard_left = limits.discard_bytes;
         if head.method == Method::Connect {
             return Ok(Accepted::Answered(Answer::Fault(405, "CONNECT is not supported\n")));
         }
@@ -157,7 +166,7 @@ impl Exchange {
         let fields = head.fields.iter().map(|field| (field.name.as_bytes(), field.value));
         let (decision, found) = self.attempt.decide(head.path, fields, worker.now.wall, &mut worker.rng);
         match decision {
-            Decision::Dial(_) => {}
+            Decision::Dial => {}
             Decision::Refuse(refusal) => return Ok(Accepted::Answered(Answer::Refusal(refusal))),
             Decision::NoHost | Decision::GiveUp => {
                 return Ok(Accepted::Answered(Answer::Fault(503, "no healthy upstream\n")));
@@ -165,7 +174,8 @@ impl Exchange {
         }
         let session = found.zip(self.attempt.policy());
         let client = self.client.as_bytes();
-        let context = edit::RequestContext { listener, route, forward, session, client, snapshot: view.snapshot() };
+        let context =
+            edit::RequestContext { listener, route, forward, session, client, snapshot: view.snapshot() };
         edit::request(&head, &context, &mut worker.scratch, &mut worker.rng);
         Ok(Accepted::Forwarded)
     }
@@ -186,7 +196,12 @@ impl Exchange {
     }
 
     /// Applies the edits in the window, which is enlarged if they need it. Returns the length of the new head.
-    fn apply_edits(&mut self, window: &mut Window, length: usize, worker: &mut Worker) -> Result<usize, HeadError> {
+    fn apply_edits(
+        &mut self,
+        window: &mut Window,
+        length: usize,
+        worker: &mut Worker,
+    ) -> Result<usize, HeadError> {
         match worker.scratch.edits.apply(window, length) {
             Ok(length) => Ok(length),
             Err(_) if worker.windows.promote(window) => {
@@ -338,7 +353,11 @@ impl Exchange {
         self.request_due = Tick::NEVER;
         if self.inbound.body.is_done() {
             self.machine.move_request(RequestState::Sent);
-        } else if self.persist && small && !self.asked.expects_continue && self.asked.version == Version::Http11 {
+        } else if self.persist
+            && small
+            && !self.asked.expects_continue
+            && self.asked.version == Version::Http11
+        {
             self.machine.move_request(RequestState::Discard);
             self.request_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
         } else {

@@ -32,9 +32,12 @@ enum Received {
 
 impl Exchange {
     pub(in crate::exchange) fn step_response(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
+        if self.stale {
+            self.stale = false;
+            window.clear();
+        }
         match self.machine.response() {
-            ResponseState::Idle | ResponseState::Over => Step::Hold,
-            ResponseState::Sent => self.step_after_response(),
+            ResponseState::Idle | ResponseState::Sent | ResponseState::Over => Step::Hold,
             ResponseState::Head => self.read_response(window, worker),
             ResponseState::Interim => Step::Send(self.outbound.cleared),
             ResponseState::Body => self.pass_response(window, worker),
@@ -42,10 +45,6 @@ impl Exchange {
             ResponseState::Tunnel => self.pass_tunnel_back(window),
             ResponseState::Close => Step::HalfClose,
         }
-    }
-
-    fn step_after_response(&self) -> Step {
-        Step::Hold
     }
 
     fn read_response(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
@@ -82,18 +81,24 @@ impl Exchange {
                 return self.read_response(window, worker);
             }
             Received::Interim => {
-                let Some(cleared) = self.apply_response_edits(window, length, worker) else { return Step::Hold };
+                let Some(cleared) = self.apply_response_edits(window, length, worker) else {
+                    return Step::Hold;
+                };
                 self.outbound.cleared = cleared;
                 self.machine.move_response(ResponseState::Interim);
                 return Step::Send(cleared);
             }
             Received::Switched => {
-                let Some(cleared) = self.apply_response_edits(window, length, worker) else { return Step::Hold };
+                let Some(cleared) = self.apply_response_edits(window, length, worker) else {
+                    return Step::Hold;
+                };
                 self.switch_protocols(cleared, worker);
                 return self.pass_tunnel_back(window);
             }
             Received::Final(framing) => {
-                let Some(cleared) = self.apply_response_edits(window, length, worker) else { return Step::Hold };
+                let Some(cleared) = self.apply_response_edits(window, length, worker) else {
+                    return Step::Hold;
+                };
                 self.outbound.cleared = cleared;
                 self.outbound.body = Body::from(framing);
                 self.make_room(framing, window, worker);
@@ -105,7 +110,12 @@ impl Exchange {
         Step::Hold
     }
 
-    fn apply_response_edits(&mut self, window: &mut Window, length: usize, worker: &mut Worker) -> Option<usize> {
+    fn apply_response_edits(
+        &mut self,
+        window: &mut Window,
+        length: usize,
+        worker: &mut Worker,
+    ) -> Option<usize> {
         let applied = match worker.scratch.edits.apply(window, length) {
             Ok(length) => Some(length),
             Err(_) if worker.windows.promote(window) => worker.scratch.edits.apply(window, length).ok(),
@@ -120,7 +130,8 @@ impl Exchange {
     fn read_into_edits(&mut self, window: &Window, length: usize, worker: &mut Worker) -> Received {
         let bytes = window.live().get(..length).unwrap_or_default();
         let mut slots = empty_slots();
-        let Ok(head) = parse_response(bytes, &mut slots, self.asked.method, self.limits(worker).fields) else {
+        let Ok(head) = parse_response(bytes, &mut slots, self.asked.method, self.limits(worker).fields)
+        else {
             return Received::Malformed;
         };
         if head.status == 101 {
@@ -161,9 +172,9 @@ impl Exchange {
         if until_close || self.dechunk || worker.stopping {
             self.persist = false;
         }
-        let unread = !matches!(self.machine.request(), RequestState::Sent | RequestState::Paused);
+        let unread = self.machine.request() == RequestState::Cut || !self.inbound.body.is_done();
         let small = self.inbound.body.left().is_some_and(|left| left <= self.discard_left);
-        if unread && (!small || self.asked.expects_continue) && !self.inbound.body.is_done() {
+        if unread && (self.machine.request() == RequestState::Cut || !small || self.asked.expects_continue) {
             // The client may be sending for long after this answer; it is told that the connection ends with it.
             self.persist = false;
             self.inbound.last = false;
@@ -190,7 +201,8 @@ impl Exchange {
     fn calls_for_retry(&self, status: u16) -> bool {
         let Some(forward) = self.attempt.forward() else { return false };
         let on = forward.retry.on;
-        let called = (on.server_error && matches!(status, 500..=599)) || (on.gateway_error && matches!(status, 502..=504));
+        let called = (on.server_error && matches!(status, 500..=599))
+            || (on.gateway_error && matches!(status, 502..=504));
         called && self.may_retry() && self.outcome().tries <= forward.retry.attempts
     }
 
@@ -206,7 +218,8 @@ impl Exchange {
     }
 
     fn pass_response(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
-        let cleared = if self.dechunk { self.clear_data(window) } else { self.outbound.clear(window.live()).is_ok() };
+        let cleared =
+            if self.dechunk { self.clear_data(window) } else { self.outbound.clear(window.live()).is_ok() };
         if !cleared {
             // The head is on its way: all that can be done is to make sure that nobody takes this for a whole response.
             self.record(Ending::UpstreamMalformed, worker);
@@ -289,7 +302,7 @@ impl Exchange {
     pub(super) fn try_again(&mut self, why: Move, worker: &mut Worker) {
         let status = self.attempt.outcome.status;
         match self.attempt.retry(why, &mut worker.rng) {
-            Decision::Dial(_) => self.redial(false),
+            Decision::Dial => self.redial(false),
             Decision::Refuse(_) | Decision::NoHost | Decision::GiveUp => {
                 self.attempt.outcome.status = status;
                 self.fail_upstream(Ending::UpstreamReset, worker);

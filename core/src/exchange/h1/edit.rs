@@ -1,0 +1,326 @@
+//! What a proxy changes in a head: hop-by-hop fields, the session field, the route's field rules, the marks by which it
+//! makes itself known. Notes the edits; the window applies them in place.
+
+use crate::affinity::{Found, LineEdit, Policy, ResponseEdit, Routed};
+use crate::clock::UnixSecs;
+use crate::hosts::Host;
+use crate::http1::{Edits, Field, RequestHead, ResponseHead, Version, span_in};
+use crate::rng::Rng;
+use crate::route::{FieldRules, Forward, PathMatch, Redirect, Rewrite, Route};
+use crate::snapshot::{Listener, ServerField, Snapshot};
+use crate::worker::Scratch;
+
+/// What the edits of a request depend on.
+pub(super) struct RequestContext<'a> {
+    pub(super) listener: &'a Listener,
+    pub(super) route: &'a Route,
+    pub(super) forward: &'a Forward,
+    pub(super) session: Option<(Found, &'a Policy)>,
+    pub(super) client: &'a [u8],
+    pub(super) snapshot: &'a Snapshot,
+}
+
+/// What the edits of a response depend on.
+pub(super) struct ResponseContext<'a> {
+    pub(super) listener: &'a Listener,
+    pub(super) forward: &'a Forward,
+    pub(super) session: Option<(&'a Policy, &'a Routed)>,
+    pub(super) host: Option<&'a Host>,
+    pub(super) client: Version,
+    pub(super) persist: bool,
+    pub(super) dechunk: bool,
+}
+
+/// Notes the edits of a request.
+pub(super) fn request(
+    head: &RequestHead<'_>,
+    context: &RequestContext<'_>,
+    scratch: &mut Scratch,
+    rng: &mut Rng,
+) {
+    let Scratch { edits, value, .. } = scratch;
+    edits.clear();
+    let session_field = context.session.as_ref().map(|(_, policy)| policy.request_field());
+    edits.hop_by_hop_request(head, head.connection.upgrade, session_field);
+    request_line(head, context, edits, value);
+    host(head, context, edits);
+    if let Some((found, policy)) = &context.session {
+        session_lines(head, found, policy, edits, value);
+    }
+    field_rules(head.bytes, head.fields, &context.forward.request_fields, edits);
+    marks(head, context, edits, rng);
+    if head.version == Version::Http10 {
+        // RFC 9110 §10.1.1: HTTP/1.0 has no expectations.
+        edits.remove_named(head.bytes, head.fields, b"expect");
+    }
+}
+
+/// Notes the edits of an interim response.
+pub(super) fn interim(head: &ResponseHead<'_>, scratch: &mut Scratch) {
+    scratch.edits.clear();
+    scratch.edits.hop_by_hop_response(head, false, None);
+}
+
+/// Notes the edits of a final response or a 101. True: it carries a new token.
+pub(super) fn response(
+    head: &ResponseHead<'_>,
+    context: &ResponseContext<'_>,
+    scratch: &mut Scratch,
+    now: UnixSecs,
+) -> bool {
+    let Scratch { edits, value, date } = scratch;
+    edits.clear();
+    let switched = head.status == 101;
+    let session_field = context.session.and_then(|(policy, _)| policy.response_field());
+    edits.hop_by_hop_response(head, switched, session_field);
+    field_rules(head.bytes, head.fields, &context.forward.response_fields, edits);
+    if context.dechunk {
+        edits.remove_named(head.bytes, head.fields, b"transfer-encoding");
+        edits.remove_named(head.bytes, head.fields, b"trailer");
+    }
+    if let ServerField::Overwrite(server) = &context.listener.marks.server {
+        edits.remove_named(head.bytes, head.fields, b"server");
+        edits.append_line(b"server", server.as_bytes());
+    }
+    if let Some(via) = &context.listener.marks.via {
+        append_via(edits, head.version, via);
+    }
+    if context.listener.marks.date && !head.has_date && !switched {
+        edits.append_line(b"date", date.text(now));
+    }
+    if !switched {
+        match (context.persist, context.client) {
+            (false, _) => edits.append_line(b"connection", b"close"),
+            (true, Version::Http10) => edits.append_line(b"connection", b"keep-alive"),
+            (true, Version::Http11) => {}
+        }
+    }
+    // Our own line comes last: in a client's jar the last line of a name wins (SEMANTICS 2.3).
+    context.session.zip(context.host).is_some_and(|((policy, routed), host)| {
+        let lines = || {
+            head.fields
+                .iter()
+                .filter(|field| session_field.is_some_and(|name| name.matches(field.name.as_bytes())))
+        };
+        let first = lines().next().map(|field| field.value);
+        let count = if session_field.is_some() { lines().count() } else { 0 };
+        let edit = routed.response_edit(policy, host.address(), count, first, now, value);
+        let no_cache = match edit {
+            ResponseEdit::Keep => return false,
+            ResponseEdit::SetCookie { no_cache } => {
+                edits.append_line(b"set-cookie", value);
+                no_cache
+            }
+            ResponseEdit::Replace { no_cache } => {
+                let Some(name) = session_field else { return false };
+                edits.remove_named(head.bytes, head.fields, name.as_str().as_bytes());
+                edits.append_line(name.as_str().as_bytes(), value);
+                no_cache
+            }
+        };
+        if no_cache {
+            // A shared cache must not hand one client's session to another (RFC 9111 §5.2.2.7).
+            edits.append_line(b"cache-control", b"private");
+        }
+        true
+    })
+}
+
+/// Writes the target of a redirect to `out`: the parts it names, the rest as requested.
+pub(super) fn location(redirect: &Redirect, matched: &PathMatch, head: &RequestHead<'_>, out: &mut Vec<u8>) {
+    out.clear();
+    let host = head.host.unwrap_or_default();
+    if redirect.scheme.is_some() || redirect.host.is_some() || redirect.port.is_some() {
+        out.extend_from_slice(redirect.scheme.as_deref().unwrap_or("http").as_bytes());
+        out.extend_from_slice(b"://");
+        let name = crate::route::without_port(host);
+        out.extend_from_slice(redirect.host.as_deref().map_or(name, str::as_bytes));
+        match redirect.port {
+            Some(port) => {
+                out.push(b':');
+                out.extend_from_slice(port.to_string().as_bytes());
+            }
+            // A port that was asked for stays, unless scheme or host give it another meaning.
+            None if redirect.scheme.is_none() && redirect.host.is_none() => {
+                out.extend_from_slice(host.get(name.len()..).unwrap_or_default());
+            }
+            None => {}
+        }
+    }
+    match &redirect.path {
+        Some(rewrite) => rewritten(rewrite, matched, head.path, out),
+        None => out.extend_from_slice(head.path),
+    }
+}
+
+/// RFC 9112 §3.2: an upstream gets the origin form, in HTTP/1.1, on the rewritten path.
+fn request_line(
+    head: &RequestHead<'_>,
+    context: &RequestContext<'_>,
+    edits: &mut Edits,
+    value: &mut Vec<u8>,
+) {
+    let target = span_in(head.bytes, head.target);
+    if head.version == Version::Http10 {
+        edits.replace(target.end + 1..target.end + 1 + Version::Http10.as_str().len(), b"HTTP/1.1");
+    }
+    if let Some(rewrite) = &context.forward.rewrite {
+        value.clear();
+        rewritten(rewrite, &context.route.path, head.path, value);
+        edits.replace(target, value);
+    } else if head.absolute {
+        edits.replace(target, head.path);
+    }
+}
+
+/// `Host` stays as the client sent it, unless the target or the route says otherwise (RFC 9112 §3.2.2).
+fn host(head: &RequestHead<'_>, context: &RequestContext<'_>, edits: &mut Edits) {
+    let line = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case("host"));
+    let meant = match &context.forward.host_rewrite {
+        Some(rewrite) => Some(rewrite.as_str().as_bytes()),
+        None if head.absolute => head.host,
+        None => None,
+    };
+    match (line, meant) {
+        (Some(line), Some(meant)) => edits.replace(span_in(head.bytes, line.value), meant),
+        (None, Some(meant)) => edits.append_line(b"host", meant),
+        (None, None) => {
+            // HTTP/1.0 may come without a host; HTTP/1.1 upstreams insist on one (RFC 9112 §3.2).
+            let cluster =
+                context.forward.clusters.first().and_then(|entry| context.snapshot.cluster(entry.cluster));
+            edits.append_line(b"host", cluster.map_or("", |cluster| cluster.name()).as_bytes());
+        }
+        (Some(_), None) => {}
+    }
+}
+
+/// Unwraps an envelope, hides the cookie: whatever the policy does with the lines of its field.
+fn session_lines(
+    head: &RequestHead<'_>,
+    found: &Found,
+    policy: &Policy,
+    edits: &mut Edits,
+    value: &mut Vec<u8>,
+) {
+    let lines = head.fields.iter().filter(|field| policy.request_field().matches(field.name.as_bytes()));
+    for (nth, field) in lines.enumerate() {
+        match found.edit_line(policy, nth, field.value, value) {
+            LineEdit::Keep => {}
+            LineEdit::Drop => edits.remove_line(head.bytes, field),
+            LineEdit::Write => edits.replace(span_in(head.bytes, field.value), value),
+        }
+    }
+}
+
+fn field_rules(bytes: &[u8], fields: &[Field<'_>], rules: &FieldRules, edits: &mut Edits) {
+    for name in rules.remove.iter().chain(rules.set.iter().map(|(name, _)| name)) {
+        edits.remove_named(bytes, fields, name.as_str().as_bytes());
+    }
+    for (name, value) in rules.set.iter().chain(&rules.add) {
+        edits.append_line(name.as_str().as_bytes(), value.as_str().as_bytes());
+    }
+}
+
+/// `x-forwarded-for`, `x-forwarded-proto`, `x-request-id`, `via`.
+fn marks(head: &RequestHead<'_>, context: &RequestContext<'_>, edits: &mut Edits, rng: &mut Rng) {
+    let marks = &context.listener.marks;
+    let inbound = |name: &[u8]| {
+        let last = head.fields.iter().rfind(|field| field.name.as_bytes().eq_ignore_ascii_case(name));
+        last.filter(|_| marks.trust_inbound)
+    };
+    if !marks.trust_inbound {
+        for name in [b"x-forwarded-for".as_slice(), b"x-forwarded-proto", b"x-request-id"] {
+            edits.remove_named(head.bytes, head.fields, name);
+        }
+    }
+    if marks.forwarded_for {
+        match inbound(b"x-forwarded-for") {
+            Some(line) => {
+                let end = span_in(head.bytes, line.value).end;
+                edits.replace_with(end..end, |text| {
+                    text.extend_from_slice(if line.value.is_empty() { b" " } else { b", " });
+                    text.extend_from_slice(context.client);
+                });
+            }
+            None => edits.append_line(b"x-forwarded-for", context.client),
+        }
+    }
+    if marks.forwarded_proto && inbound(b"x-forwarded-proto").is_none() {
+        edits.append_line(b"x-forwarded-proto", b"http");
+    }
+    if marks.request_id && inbound(b"x-request-id").is_none() {
+        edits.append_line(b"x-request-id", &request_id(rng));
+    }
+    if let Some(via) = &marks.via {
+        append_via(edits, head.version, via);
+    }
+}
+
+/// RFC 9110 §7.6.3: the received protocol's version and a pseudonym.
+fn append_via(edits: &mut Edits, version: Version, pseudonym: &str) {
+    edits.append_with(b"via", |value| {
+        value.extend_from_slice(if version == Version::Http10 { b"1.0 " } else { b"1.1 " });
+        value.extend_from_slice(pseudonym.as_bytes());
+    });
+}
+
+/// A random (version 4) UUID, RFC 9562 §5.4.
+fn request_id(rng: &mut Rng) -> [u8; 36] {
+    const HEX: [u8; 16] = *b"0123456789abcdef";
+    let bits = u128::from(rng.bits()) << 64 | u128::from(rng.bits());
+    let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let mut text = [b'-'; 36];
+    let mut shift = 128;
+    for (position, digit) in text.iter_mut().enumerate() {
+        if !matches!(position, 8 | 13 | 18 | 23) {
+            shift -= 4;
+            *digit = HEX.get((bits >> shift & 0xf) as usize).copied().unwrap_or(b'0');
+        }
+    }
+    text
+}
+
+/// Writes the rewritten path, with the query as received.
+fn rewritten(rewrite: &Rewrite, matched: &PathMatch, target: &[u8], out: &mut Vec<u8>) {
+    let query_at = target.iter().position(|&byte| byte == b'?').unwrap_or(target.len());
+    match rewrite {
+        Rewrite::Path(path) => {
+            out.extend_from_slice(path.as_bytes());
+            out.extend_from_slice(target.get(query_at..).unwrap_or_default());
+        }
+        Rewrite::Prefix(prefix) => {
+            out.extend_from_slice(prefix.as_bytes());
+            let rest = target.get(matched.as_str().len().min(query_at)..).unwrap_or_default();
+            if prefix.is_empty() && rest.first() != Some(&b'/') {
+                out.push(b'/');
+            }
+            out.extend_from_slice(rest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_version_4_uuids() {
+        let id = request_id(&mut Rng::seeded(1));
+        let text = core::str::from_utf8(&id).unwrap();
+        assert_eq!(text.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert_eq!(id[14], b'4');
+        assert!(matches!(id[19], b'8' | b'9' | b'a' | b'b'));
+    }
+
+    #[test]
+    fn a_rewrite_keeps_the_query() {
+        let rewrite = |rewrite: Rewrite, matched: &str, target: &str| {
+            let mut out = Vec::new();
+            rewritten(&rewrite, &PathMatch::Prefix(matched.into()), target.as_bytes(), &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(rewrite(Rewrite::Prefix("/v2".into()), "/v1", "/v1/a?x=1"), "/v2/a?x=1");
+        assert_eq!(rewrite(Rewrite::Prefix("".into()), "/v1", "/v1?x"), "/?x");
+        assert_eq!(rewrite(Rewrite::Path("/p".into()), "/", "/a/b?x=?"), "/p?x=?");
+    }
+}

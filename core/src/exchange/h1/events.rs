@@ -1,0 +1,364 @@
+//! What happened on the sockets and the clock, and what it means for both halves.
+
+use super::super::attempt::Decision;
+use super::super::body::Body;
+use super::super::machine::{RequestState, ResponseState};
+use super::super::{Answer, Dialed, Direction, Exchange, Link, LinkOrder, Over};
+use crate::clock::Tick;
+use crate::stats::{Ending, Move};
+use crate::window::Window;
+use crate::worker::Worker;
+use core::time::Duration;
+
+impl Exchange {
+    /// Bytes came from the client.
+    pub(in crate::exchange) fn request_progress(&mut self, worker: &Worker) {
+        match self.machine.request() {
+            RequestState::Body | RequestState::Discard => {
+                self.request_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
+            }
+            RequestState::Tunnel => self.tunnel_progress(worker),
+            _ => {}
+        }
+    }
+
+    /// Bytes came from the upstream.
+    pub(in crate::exchange) fn response_progress(&mut self, worker: &Worker) {
+        match self.machine.response() {
+            ResponseState::Body => {
+                self.response_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
+            }
+            ResponseState::Tunnel => self.tunnel_progress(worker),
+            _ => {}
+        }
+    }
+
+    fn tunnel_progress(&mut self, worker: &Worker) {
+        self.request_due = worker.now.tick.after(self.limits(worker).tunnel_idle_timeout);
+    }
+
+    /// Bytes went to the upstream.
+    pub(in crate::exchange) fn request_sent(
+        &mut self,
+        window: &mut Window,
+        count: usize,
+        worker: &mut Worker,
+    ) {
+        if !matches!(self.machine.request(), RequestState::Body | RequestState::Tunnel) {
+            return;
+        }
+        self.inbound.cleared = self.inbound.cleared.saturating_sub(count);
+        if self.replayable {
+            window.keep(count);
+        } else {
+            window.consume(count);
+        }
+        self.request_progress(worker);
+    }
+
+    /// Bytes went to the client.
+    pub(in crate::exchange) fn response_sent(
+        &mut self,
+        window: &mut Window,
+        count: usize,
+        worker: &mut Worker,
+    ) {
+        match self.machine.response() {
+            ResponseState::Interim | ResponseState::Body | ResponseState::Tunnel => {
+                self.outbound.cleared = self.outbound.cleared.saturating_sub(count);
+                window.consume(count);
+                self.response_progress(worker);
+                if self.machine.response() == ResponseState::Interim && self.outbound.cleared == 0 {
+                    self.machine.move_response(ResponseState::Head);
+                }
+            }
+            ResponseState::Answer => window.consume(count),
+            _ => {}
+        }
+    }
+
+    /// The client has closed its sending side.
+    pub(in crate::exchange) fn client_closed(&mut self, worker: &mut Worker) {
+        self.client_done = true;
+        match self.machine.request() {
+            // A head that will never be complete gets no answer: the client has stopped talking.
+            RequestState::Idle | RequestState::Head => {
+                self.owed = false;
+                self.end(Over::Close);
+            }
+            RequestState::Body => {
+                self.record(Ending::ClientLeft, worker);
+                self.end(Over::Abort);
+            }
+            RequestState::Sent | RequestState::Paused | RequestState::Dialing => {
+                if matches!(self.machine.response(), ResponseState::Idle | ResponseState::Head) {
+                    self.record(Ending::ClientLeft, worker);
+                    self.end(Over::Close);
+                } else {
+                    self.persist = false;
+                }
+            }
+            RequestState::Discard => {
+                self.persist = false;
+                self.machine.move_request(RequestState::Cut);
+                self.settle(worker);
+            }
+            RequestState::Linger | RequestState::Over => self.end(Over::Close),
+            RequestState::Tunnel | RequestState::Cut => {}
+        }
+    }
+
+    /// The client has reset the connection, or does not take what it is sent.
+    pub(in crate::exchange) fn client_reset(&mut self, worker: &mut Worker) {
+        self.record(Ending::ClientLeft, worker);
+        self.end(Over::Abort);
+    }
+
+    /// The upstream has closed its sending side.
+    pub(in crate::exchange) fn upstream_closed(&mut self, window: &Window, worker: &mut Worker) {
+        self.upstream_done = true;
+        match self.machine.response() {
+            ResponseState::Head => self.upstream_lost(window, worker),
+            ResponseState::Body if matches!(self.outbound.body, Body::UntilClose) => {
+                self.outbound.body = Body::Done
+            }
+            ResponseState::Body => self.truncate(),
+            _ => {}
+        }
+    }
+
+    /// The upstream has reset the connection.
+    pub(in crate::exchange) fn upstream_reset(&mut self, window: &Window, worker: &mut Worker) {
+        self.upstream_done = true;
+        match self.machine.response() {
+            ResponseState::Head => self.upstream_lost(window, worker),
+            ResponseState::Body => self.truncate(),
+            _ => {
+                self.record(Ending::UpstreamReset, worker);
+                self.end(Over::Abort);
+            }
+        }
+    }
+
+    /// The upstream takes no more bytes. It may have answered before it closed, so its answer is awaited.
+    pub(in crate::exchange) fn upstream_deaf(&mut self, worker: &mut Worker) {
+        self.link_persists = false;
+        match self.machine.request() {
+            RequestState::Body => {
+                self.request_due = Tick::NEVER;
+                self.machine.move_request(RequestState::Cut);
+                if self.machine.response() == ResponseState::Head {
+                    self.response_due = worker.now.tick.after(self.response_timeout(worker));
+                }
+                self.settle(worker);
+            }
+            RequestState::Tunnel => {
+                self.record(Ending::UpstreamReset, worker);
+                self.end(Over::Abort);
+            }
+            _ => {}
+        }
+    }
+
+    /// What came so far is passed on, then the connection is cut, so that nobody takes it for the whole.
+    fn truncate(&mut self) {
+        self.truncated = true;
+    }
+
+    /// The link ended before a response head.
+    fn upstream_lost(&mut self, window: &Window, worker: &mut Worker) {
+        let untouched = window.live().is_empty();
+        if untouched && self.link == (Link::Live { reused: true }) && self.may_retry() {
+            // The host closed an idle link while we were using it: not its failure, and strict may stay with it.
+            match self.attempt.again() {
+                Decision::Dial => return self.redial(true),
+                Decision::Refuse(_) | Decision::NoHost | Decision::GiveUp => {}
+            }
+        }
+        let policy = self.attempt.forward().is_some_and(|forward| {
+            let on = forward.retry.on;
+            (on.reset || on.server_error || on.gateway_error)
+                && self.outcome().tries <= forward.retry.attempts
+        });
+        if policy && self.may_retry() {
+            return self.try_again(Move::Reset, worker);
+        }
+        self.fail_upstream(Ending::UpstreamReset, worker);
+    }
+
+    /// The upstream's response is no HTTP.
+    pub(super) fn malformed_response(&mut self, worker: &mut Worker) {
+        self.fail_upstream(Ending::UpstreamMalformed, worker);
+    }
+
+    /// The host did not give an answer that can be passed on: ours takes its place.
+    pub(super) fn fail_upstream(&mut self, ending: Ending, worker: &mut Worker) {
+        let (status, text) = match ending {
+            Ending::UpstreamTimeout => (504, "upstream took too long\n"),
+            Ending::UpstreamMalformed => (502, "upstream sent no valid response\n"),
+            _ => (502, "upstream closed the connection before it answered\n"),
+        };
+        self.cut_short(Answer::Fault(status, text), ending, worker);
+        if self.machine.request() == RequestState::Paused {
+            self.machine.move_request(RequestState::Sent);
+        }
+    }
+
+    /// A dial has come to something.
+    pub(in crate::exchange) fn link_made(&mut self, dialed: Dialed, worker: &mut Worker) {
+        self.dial_expired = false;
+        let reused = match dialed {
+            Dialed::Reused => true,
+            Dialed::Fresh => false,
+            Dialed::Failed => return self.dial_failed(worker),
+            Dialed::Full => {
+                let answer = Answer::Fault(503, "upstream host is full\n");
+                return self.cut_short(answer, Ending::HostFull, worker);
+            }
+        };
+        if !reused {
+            worker.counters.dialed.add();
+        }
+        self.link = Link::Live { reused };
+        self.link_persists = true;
+        self.upstream_done = false;
+        self.truncated = false;
+        self.attempt.occupy();
+        self.machine.move_request(RequestState::Body);
+        self.machine.move_response(ResponseState::Head);
+        self.request_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
+        self.response_due = Tick::NEVER;
+    }
+
+    fn dial_failed(&mut self, worker: &mut Worker) {
+        self.request_due = Tick::NEVER;
+        self.fresh = false;
+        match self.attempt.connect_failed(&mut worker.rng) {
+            Decision::Dial => {}
+            Decision::Refuse(refusal) => {
+                self.cut_short(Answer::Refusal(refusal), Ending::ConnectFailed, worker);
+            }
+            Decision::NoHost | Decision::GiveUp => {
+                let answer = Answer::Fault(503, "upstream refused the connection\n");
+                self.cut_short(answer, Ending::ConnectFailed, worker);
+            }
+        }
+    }
+
+    /// One side's sending half was closed.
+    pub(in crate::exchange) fn closed_half(&mut self, direction: Direction, worker: &mut Worker) {
+        match direction {
+            Direction::Request => {
+                if self.machine.request() == RequestState::Tunnel {
+                    self.machine.move_request(RequestState::Sent);
+                    self.watching = false;
+                }
+            }
+            Direction::Response => match self.machine.response() {
+                ResponseState::Tunnel => self.machine.move_response(ResponseState::Sent),
+                ResponseState::Close => {
+                    self.machine.move_response(ResponseState::Over);
+                    self.machine.move_request(RequestState::Linger);
+                    self.request_due = worker.now.tick.after(self.limits(worker).linger_timeout);
+                }
+                _ => {}
+            },
+        }
+        self.settle(worker);
+    }
+
+    /// The response head must come within this time: the route's, else the listener's; a try's own if it is shorter.
+    pub(super) fn response_timeout(&self, worker: &Worker) -> Duration {
+        let limit = self.limits(worker).response_timeout;
+        let Some(forward) = self.attempt.forward() else { return limit };
+        let whole = forward.response_timeout.unwrap_or(limit);
+        let one = forward.retry.per_try_timeout;
+        if one.is_zero() || (!whole.is_zero() && whole < one) { whole } else { one }
+    }
+
+    /// A deadline may have come.
+    pub(in crate::exchange) fn time_out(&mut self, worker: &mut Worker) {
+        let now = worker.now.tick;
+        if now >= self.request_due {
+            self.request_timed_out(worker);
+        }
+        if self.over.is_none() && now >= self.response_due {
+            self.response_timed_out(worker);
+        }
+    }
+
+    fn request_timed_out(&mut self, worker: &mut Worker) {
+        self.request_due = Tick::NEVER;
+        match self.machine.request() {
+            RequestState::Idle if self.resting => self.end(Over::Close),
+            RequestState::Idle => {
+                self.resting = true;
+                self.drop_link(LinkOrder::Pool);
+                self.request_due = worker.now.tick.after(self.limits(worker).keep_alive_timeout);
+            }
+            RequestState::Head => {
+                self.persist = false;
+                self.machine.move_request(RequestState::Cut);
+                self.give_answer(
+                    Answer::Fault(408, "request head took too long\n"),
+                    Ending::ClientTimeout,
+                    worker,
+                );
+            }
+            RequestState::Dialing => self.dial_expired = true,
+            RequestState::Body => {
+                self.persist = false;
+                if self.inbound.cleared > 0 {
+                    return self.cut_short(
+                        Answer::Fault(504, "upstream took too long to read the request\n"),
+                        Ending::UpstreamTimeout,
+                        worker,
+                    );
+                }
+                let answer = Answer::Fault(408, "request body took too long\n");
+                self.cut_short(answer, Ending::ClientTimeout, worker);
+            }
+            RequestState::Sent => self.watching = true,
+            RequestState::Discard => {
+                self.persist = false;
+                self.machine.move_request(RequestState::Cut);
+                self.settle(worker);
+            }
+            RequestState::Linger => self.end(Over::Close),
+            RequestState::Tunnel => {
+                self.record(Ending::Complete, worker);
+                self.end(Over::Close);
+            }
+            RequestState::Paused | RequestState::Cut | RequestState::Over => {}
+        }
+    }
+
+    fn response_timed_out(&mut self, worker: &mut Worker) {
+        self.response_due = Tick::NEVER;
+        match self.machine.response() {
+            ResponseState::Head => {
+                let again = self.attempt.forward().is_some_and(|forward| {
+                    let on = forward.retry.on;
+                    !forward.retry.per_try_timeout.is_zero()
+                        && (on.server_error || on.gateway_error)
+                        && self.outcome().tries <= forward.retry.attempts
+                });
+                if again && self.may_retry() {
+                    return self.try_again(Move::Retried, worker);
+                }
+                self.fail_upstream(Ending::UpstreamTimeout, worker);
+            }
+            ResponseState::Body | ResponseState::Interim => {
+                let ending =
+                    if self.outbound.cleared > 0 { Ending::ClientTimeout } else { Ending::UpstreamTimeout };
+                self.record(ending, worker);
+                self.end(Over::Abort);
+            }
+            ResponseState::Answer => {
+                self.record(Ending::ClientTimeout, worker);
+                self.end(Over::Abort);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What the control plane tells the workers: the snapshot in force, and whether to go on. Workers look at it on every
+//! tick of theirs; nothing is read per request.
+
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::snapshot::Snapshot;
+
+/// What the program is doing.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub enum Phase {
+    /// Serving.
+    Run = 0,
+    /// No new connections; requests in flight finish.
+    Drain = 1,
+    /// Everything ends now.
+    Stop = 2,
+}
+
+/// Shared by the control plane, which writes, and all workers, which read.
+#[derive(Debug)]
+pub struct Control {
+    snapshot: ArcSwap<Snapshot>,
+    /// Counts publications, so that a worker sees with one relaxed load that there is nothing new.
+    published: AtomicU64,
+    phase: AtomicU8,
+}
+
+impl Control {
+    /// Serving `snapshot`.
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            snapshot: ArcSwap::new(snapshot),
+            published: AtomicU64::new(0),
+            phase: AtomicU8::new(Phase::Run as u8),
+        }
+    }
+
+    /// Puts a new snapshot in force. Requests that have begun keep the old one.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.snapshot.store(snapshot);
+        self.published.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many snapshots were published after the first.
+    #[inline]
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// What the program is doing.
+    #[inline]
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Run,
+            1 => Phase::Drain,
+            _ => Phase::Stop,
+        }
+    }
+
+    /// Moves on to a later phase; there is no way back.
+    pub fn advance(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::Relaxed);
+    }
+}

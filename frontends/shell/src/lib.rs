@@ -1,0 +1,230 @@
+//! What the shells share about sockets and clocks: listeners handed over, connections begun, links looked at, time
+//! read. No event loop, no HTTP.
+//!
+//! Every stream socket, TCP or unix, is held as a [`std::net::TcpStream`]: reading, writing and shutting down are the same
+//! calls on the same kind of descriptor, so that a shell has one type of connection and not two.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use homing_core::clock::{Now, Tick, UnixSecs};
+use homing_core::hosts::Endpoint;
+use homing_core::log::LogSink;
+use homing_core::route::ListenerId;
+use homing_core::stats::Counters;
+use homing_core::worker::{Control, LinkLimits, Worker};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+/// How often a worker looks at its timers, at the control plane, and hands its log over.
+pub const TICK: Duration = Duration::from_millis(100);
+/// How often a worker looks for dead and aged links in its pool.
+pub const SWEEP: Duration = Duration::from_secs(1);
+
+/// One worker's job, as the program hands it to a shell, which runs it on the calling thread.
+pub struct Job {
+    /// Bound, listening and non-blocking.
+    pub listeners: Vec<(ListenerId, Socket)>,
+    /// What to serve, and for how long.
+    pub control: Arc<Control>,
+    /// The worker's own counters.
+    pub counters: Arc<Counters>,
+    /// Where the access log goes, if there is one.
+    pub log: Option<Box<dyn LogSink>>,
+    /// All random choices of the worker follow from it.
+    pub seed: u64,
+}
+
+/// Reads both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: Instant,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job")
+            .field("listeners", &self.listeners)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Job {
+    /// The core's part of the worker.
+    pub fn worker(&mut self) -> Worker {
+        Worker::new(self.control.snapshot(), Arc::clone(&self.counters), self.log.take(), self.seed)
+    }
+
+    /// The bounds of the worker's link pool.
+    pub fn link_limits(&self) -> LinkLimits {
+        link_limits(&self.control)
+    }
+}
+
+/// The bounds of a link pool under the snapshot in force.
+pub fn link_limits(control: &Control) -> LinkLimits {
+    let snapshot = control.snapshot();
+    let limits = &snapshot.limits;
+    LinkLimits {
+        connections: limits.host_connections,
+        idle: limits.host_idle,
+        pending: limits.host_pending,
+        idle_timeout: limits.link_idle_timeout,
+    }
+}
+
+impl Clock {
+    /// A clock whose ticks count from now.
+    pub fn start() -> Self {
+        Self { origin: Instant::now() }
+    }
+
+    /// Both clocks.
+    pub fn now(&self) -> Now {
+        let tick = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // A wall clock before 1970 is a broken clock; every token is then far from its end.
+        let wall =
+            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Now { tick: Tick::from_millis(tick), wall: UnixSecs::new(wall) }
+    }
+}
+
+/// Begins a non-blocking connection. Once the socket is writable, [`connected`] says what became of it.
+pub fn connect(endpoint: &Endpoint) -> io::Result<TcpStream> {
+    let (domain, address) = match endpoint {
+        Endpoint::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
+        Endpoint::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+    };
+    let socket = Socket::new(domain, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address) {
+        Ok(()) => {}
+        // A unix socket whose queue is full says WouldBlock and never becomes connected: that is a failure.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && domain == Domain::UNIX => {
+            return Err(error);
+        }
+        Err(error) if is_in_progress(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(adopt(socket))
+}
+
+/// What became of a connection that [`connect`] began.
+pub fn connected(stream: &TcpStream) -> io::Result<()> {
+    match SockRef::from(stream).take_error()? {
+        None => Ok(()),
+        Some(error) => Err(error),
+    }
+}
+
+/// Takes a waiting connection: the stream, non-blocking, and the client's address without its port.
+/// `None`: there is none, or it went away.
+pub fn accept(listener: &Socket) -> io::Result<Option<(TcpStream, String)>> {
+    match listener.accept() {
+        Ok((socket, address)) => {
+            socket.set_nonblocking(true)?;
+            let client = client_text(&address);
+            Ok(Some((adopt(socket), client)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        // The client left between its SYN and now.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The client's address without its port, as `x-forwarded-for` has it; a unix socket's client has none.
+pub fn client_text(address: &SockAddr) -> String {
+    address.as_socket().map_or_else(|| "unix".to_owned(), |address| address.ip().to_string())
+}
+
+/// Whether an idle link could still carry a request: nothing came from the host, neither an end nor stray bytes.
+pub fn is_quiet(stream: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::<u8>::uninit(); 1];
+    match SockRef::from(stream).recv_with_flags(&mut byte, PEEK_NOW) {
+        Ok(_) => false,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
+}
+
+/// Makes the next close of the stream a reset, so that the peer does not take a truncated response for a whole one.
+pub fn reset_on_close(stream: &TcpStream) {
+    // Failing means that the peer has gone already.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Whether accepting failed for lack of descriptors or memory, so that it should be tried again after a pause.
+pub fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
+}
+
+// The same numbers on every Linux, macOS and BSD that Rust supports, but for ENOBUFS.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+const ENOMEM: i32 = 12;
+#[cfg(target_os = "linux")]
+const ENOBUFS: i32 = 105;
+#[cfg(not(target_os = "linux"))]
+const ENOBUFS: i32 = 55;
+/// `MSG_PEEK`; the sockets are non-blocking.
+const PEEK_NOW: i32 = 2;
+
+fn is_in_progress(error: &io::Error) -> bool {
+    #[cfg(target_os = "linux")]
+    const EINPROGRESS: i32 = 115;
+    #[cfg(not(target_os = "linux"))]
+    const EINPROGRESS: i32 = 36;
+    error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(EINPROGRESS)
+}
+
+/// Takes the socket over as a stream; small writes leave at once, since a message leaves in one send.
+fn adopt(socket: Socket) -> TcpStream {
+    // A unix socket has no such option.
+    let _ = socket.set_tcp_nodelay(true);
+    TcpStream::from(OwnedFd::from(socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn pair() -> (Socket, TcpStream) {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+        listener.bind(&any.into()).unwrap();
+        listener.listen(8).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let stream = connect(&Endpoint::Tcp(address)).unwrap();
+        (listener, stream)
+    }
+
+    #[test]
+    fn a_link_is_quiet_until_the_host_speaks_or_leaves() {
+        let (listener, link) = pair();
+        let (mut host, client) = accept(&listener).unwrap().unwrap();
+        connected(&link).unwrap();
+        assert_eq!(client, "127.0.0.1");
+        assert!(is_quiet(&link));
+        host.write_all(b"x").unwrap();
+        let quiet_ends = (0..1000).any(|_| !is_quiet(&link));
+        assert!(quiet_ends, "a byte was sent and not seen");
+    }
+
+    #[test]
+    fn a_refused_connection_is_seen() {
+        let (listener, _) = pair();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        drop(listener);
+        let refused = match connect(&Endpoint::Tcp(address)) {
+            Err(_) => true,
+            Ok(stream) => (0..1_000_000).any(|_| connected(&stream).is_err()),
+        };
+        assert!(refused);
+    }
+}
