@@ -362,3 +362,69 @@ fn is_folded(head: &[u8]) -> bool {
         })
         .is_some_and(|line| line.starts_with(b" ") || line.starts_with(b"\t"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_ends_with_its_first_empty_line() {
+        assert_eq!(head_end(b"", 0), None);
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\n", 0), None);
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\n\r", 0), None);
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\n\r\n", 0), Some(18));
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\nA: b\r\n\r\nbody\r\n\r\n", 0), Some(24));
+        // RFC 9112 §2.2: bare line feeds end a head too, so that it can be refused.
+        assert_eq!(head_end(b"GET / HTTP/1.1\nA: b\n\n", 0), Some(21));
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\nA: b\n\r\n", 0), Some(23));
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\nA: b\r\n\n", 0), Some(23));
+    }
+
+    #[test]
+    fn a_head_that_dribbles_in_ends_where_a_whole_one_does() {
+        for head in [
+            &b"GET / HTTP/1.1\r\nA: b\r\n\r\n"[..],
+            b"GET / HTTP/1.1\nA: b\n\n",
+            b"GET / HTTP/1.1\r\nA: b\n\r\n",
+            b"GET / HTTP/1.1\r\nA: b\r\n\n",
+        ] {
+            for scanned in 0..head.len() {
+                assert_eq!(head_end(&head[..scanned], 0), None);
+                assert_eq!(head_end(head, scanned), Some(head.len()), "{scanned} scanned of {head:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_endless_first_line_is_told_from_endless_fields() {
+        assert_eq!(overlong(b"GET /aaaaaaaaaaaaaa").status(), 414);
+        assert_eq!(overlong(b"GET / HTTP/1.1\r\nA: aaaaaaaa").status(), 431);
+    }
+
+    #[test]
+    fn lists_skip_what_is_empty() {
+        let members: Vec<_> = list(b" a ,, b\t,c d,").collect();
+        assert_eq!(members, [&b"a"[..], b"b", b"c d"]);
+        assert_eq!(list(b" \t").count(), 0);
+    }
+
+    #[test]
+    fn spans_are_found_and_foreign_slices_are_not() {
+        let whole = b"0123456789".as_slice();
+        assert_eq!(span_in(whole, &whole[3..5]), 3..5);
+        assert_eq!(span_in(whole, &whole[10..]), 10..10);
+        let (front, back) = whole.split_at(4);
+        assert_eq!(span_in(back, front), 0..0);
+        assert_eq!(span_in(front, back), 0..0);
+    }
+
+    #[test]
+    fn persistence_follows_rfc_9112_section_9_3() {
+        let connection = |close, keep_alive| Connection { close, keep_alive, ..Connection::default() };
+        assert!(connection(false, false).persists(Version::Http11));
+        assert!(connection(false, true).persists(Version::Http10));
+        assert!(!connection(false, false).persists(Version::Http10));
+        assert!(!connection(true, true).persists(Version::Http11));
+        assert!(!connection(true, true).persists(Version::Http10));
+    }
+}
