@@ -52,15 +52,10 @@ impl core::error::Error for NoRoom {}
 
 impl Answer<'_> {
     /// Bytes of the answer as sent.
-    pub fn len(&self) -> usize {
+    pub fn wire_len(&self) -> usize {
         let mut len = 0;
         self.pieces(|piece| len += piece.len());
         len
-    }
-
-    /// Never: an answer has at least a head.
-    pub const fn is_empty(&self) -> bool {
-        false
     }
 
     /// Appends the answer to `out`.
@@ -73,7 +68,7 @@ impl Answer<'_> {
     /// # Errors
     /// [`NoRoom`] when it does not fit; nothing is written then.
     pub fn write_window(&self, window: &mut Window) -> Result<usize, NoRoom> {
-        let len = self.len();
+        let len = self.wire_len();
         if window.spare_len() < len {
             return Err(NoRoom);
         }
@@ -228,7 +223,7 @@ mod tests {
     fn text(answer: &Answer<'_>) -> String {
         let mut out = Vec::new();
         answer.write(&mut out);
-        assert_eq!(out.len(), answer.len());
+        assert_eq!(out.len(), answer.wire_len());
         String::from_utf8(out).unwrap()
     }
 
@@ -297,9 +292,9 @@ mod tests {
         let mut window = Window::new();
         assert_eq!(answer.write_window(&mut window), Err(NoRoom));
         window.attach(vec![0; WINDOW_SMALL].into());
-        assert_eq!(answer.write_window(&mut window), Ok(answer.len()));
+        assert_eq!(answer.write_window(&mut window), Ok(answer.wire_len()));
         assert_eq!(window.live(), text(&answer).as_bytes());
-        window.push(&vec![b'x'; window.spare_len() - answer.len() + 1]);
+        window.push(&vec![b'x'; window.spare_len() - answer.wire_len() + 1]);
         let before = window.live().len();
         assert_eq!(answer.write_window(&mut window), Err(NoRoom));
         assert_eq!(window.live().len(), before);

@@ -13,7 +13,7 @@
 use core::fmt;
 use core::ops::Range;
 
-use super::head::{Connection, Field, is, list, span_in};
+use super::head::{Connection, ConnectionOption, Field, is, list, span_in};
 use super::{RequestHead, ResponseHead};
 use crate::field::FieldName;
 use crate::limits::{FIELDS_MAX, HEADROOM, INSERT_MAX};
@@ -132,8 +132,8 @@ impl Edits {
     /// `keep-alive`, `proxy-connection`, `te`, `upgrade`. With `keep_upgrade` the `upgrade` lines stay, and
     /// `connection: upgrade` is written afresh; a `te` that lists `trailers` becomes just that.
     ///
-    /// `session` is the field that carries the session. It cannot be named away, nor can the others of
-    /// [`is_protected`].
+    /// `session` is the field that carries the session. It cannot be named away, nor can what else the server must
+    /// see: the host, framing, cookies, credentials and forwarding fields.
     pub fn hop_by_hop_request(
         &mut self,
         head: &RequestHead<'_>,
@@ -236,7 +236,22 @@ impl Edits {
                 16 => is(field, b"proxy-connection"),
                 _ => false,
             };
-            if leave || (connection.nominates && is_nominated(field, fields, session)) {
+            if leave {
+                self.remove_line(head, field);
+            }
+        }
+        if connection.nominates {
+            self.nominated(head, fields, session);
+        }
+    }
+
+    /// Removes the fields that `connection` lines name. The names are walked over once and few, so that a long line
+    /// of them costs no more than other bytes do.
+    fn nominated(&mut self, head: &[u8], fields: &[Field<'_>], session: Option<&FieldName>) {
+        let lines = fields.iter().filter(|field| is(field, b"connection"));
+        for option in lines.flat_map(|line| list(line.value)).map(ConnectionOption::of) {
+            let ConnectionOption::Field(name) = option else { continue };
+            for field in fields.iter().filter(|field| is(field, name) && !is_protected(field, session)) {
                 self.remove_line(head, field);
             }
         }
@@ -321,16 +336,6 @@ fn is_protected(field: &Field<'_>, session: Option<&FieldName>) -> bool {
         ]
         .iter()
         .any(|protected| is(field, protected))
-}
-
-/// Whether a `connection` line among `fields` names `field`.
-fn is_nominated(field: &Field<'_>, fields: &[Field<'_>], session: Option<&FieldName>) -> bool {
-    fields
-        .iter()
-        .filter(|line| is(line, b"connection"))
-        .flat_map(|line| list(line.value))
-        .any(|option| is(field, option))
-        && !is_protected(field, session)
 }
 
 /// Sees to it that the front of the live bytes can grow by `growth`.

@@ -1,9 +1,11 @@
 //! Request heads: the method, the target in its four forms, and which host is meant.
 
+use core::ops::Range;
+
 use memchr::{memchr, memchr3};
 
 use super::framing::{self, RequestFraming};
-use super::head::{Connection, Field, HeadError, Slots, Survey, Version};
+use super::head::{Connection, Field, HeadError, Slots, Survey, Version, span_in};
 use crate::field::is_token_byte;
 use crate::limits::{EMPTY_LINES_MAX, FIELDS_MAX};
 
@@ -95,6 +97,12 @@ pub struct RequestHead<'h> {
 }
 
 impl RequestHead<'_> {
+    /// Where the version stands in the head.
+    pub fn version_span(&self) -> Range<usize> {
+        let start = span_in(self.bytes, self.target).end + 1;
+        start..start + self.version.as_str().len()
+    }
+
     /// Whether the connection can carry another request after this one.
     pub const fn persists(&self) -> bool {
         self.connection.persists(self.version)
@@ -253,6 +261,9 @@ fn is_ip6(address: &[u8]) -> bool {
 /// RFC 3986 `reg-name`: unreserved, sub-delims, and complete percent escapes.
 fn is_name(host: &[u8]) -> bool {
     let mut rest = host;
+    if rest.iter().all(|&byte| is_name_byte(byte)) {
+        return true;
+    }
     loop {
         rest = match rest {
             [] => return true,
@@ -357,6 +368,7 @@ mod tests {
             assert_eq!(super::super::field(head.fields, b"ACCEPT"), Some(&b"*/*"[..]));
             assert_eq!(super::super::field(head.fields, b"empty"), Some(&b""[..]));
             assert_eq!(super::super::field(head.fields, b"absent"), None);
+            assert_eq!(&head.bytes[head.version_span()], b"HTTP/1.1");
             assert!(head.persists() && !head.absolute && !head.expect_continue);
         });
     }
@@ -649,30 +661,36 @@ mod tests {
         }
     }
 
-    #[test]
-    fn mutated_heads_never_panic_and_edit_cleanly() {
-        const SEED: u64 = 0x4ead;
+    /// A valid head with a few bytes changed, added or taken away.
+    fn mutated(rng: &mut Rng) -> Vec<u8> {
         const HEADS: [&[u8]; 3] = [
             b"GET /a?b=c HTTP/1.1\r\nHost: a.example:80\r\nConnection: keep-alive, X\r\nTE: trailers\r\nX: y\r\n\r\n",
             b"POST http://[::1]:80/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
             b"PUT / HTTP/1.0\r\nContent-Length: 12\r\nUpgrade: x\r\nConnection: upgrade\r\nKeep-Alive: 5\r\n\r\n",
         ];
         const SPICE: &[u8] = b"\r\n\t :,;#@[]%*\x00\x7f\xff0";
+        let mut head = HEADS[rng.below(3) as usize].to_vec();
+        for _ in 0..rng.below(4) {
+            let at = rng.below(u32::try_from(head.len()).unwrap()) as usize;
+            match rng.below(3) {
+                0 => head[at] = SPICE[rng.below(SPICE.len() as u32) as usize],
+                1 => head.insert(at, SPICE[rng.below(SPICE.len() as u32) as usize]),
+                _ => {
+                    head.remove(at);
+                }
+            }
+        }
+        head
+    }
+
+    #[test]
+    fn mutated_heads_never_panic_and_edit_cleanly() {
+        const SEED: u64 = 0x4ead;
         let mut rng = Rng::seeded(SEED);
         let mut edits = Edits::new();
         let (mut parsed, mut refused) = (0, 0);
         for round in 0..100_000 {
-            let mut head = HEADS[rng.below(3) as usize].to_vec();
-            for _ in 0..rng.below(4) {
-                let at = rng.below(u32::try_from(head.len()).unwrap()) as usize;
-                match rng.below(3) {
-                    0 => head[at] = SPICE[rng.below(SPICE.len() as u32) as usize],
-                    1 => head.insert(at, SPICE[rng.below(SPICE.len() as u32) as usize]),
-                    _ => {
-                        head.remove(at);
-                    }
-                }
-            }
+            let head = mutated(&mut rng);
             let Some(end) = head_end(&head, 0) else { continue };
             let mut slots = empty_slots();
             match parse_request(&head[..end], &mut slots, FIELDS_MAX) {
@@ -692,6 +710,29 @@ mod tests {
             }
         }
         assert!(parsed > 10_000 && refused > 10_000, "seed {SEED:#x}: {parsed} parsed, {refused} refused");
+    }
+
+    #[test]
+    fn any_segmentation_gives_the_same_verdict() {
+        const SEED: u64 = 0x05e9;
+        let verdict = |head: &[u8]| parse_request(head, &mut empty_slots(), FIELDS_MAX).map(|_| head.len());
+        let mut rng = Rng::seeded(SEED);
+        for round in 0..20_000 {
+            let stream = [mutated(&mut rng), mutated(&mut rng)].concat();
+            let whole = head_end(&stream, 0).map(|end| verdict(&stream[..end]));
+            let (mut scanned, mut dribbled) = (0, None);
+            while scanned < stream.len() && dribbled.is_none() {
+                let received = (scanned + 1 + rng.below(30) as usize).min(stream.len());
+                dribbled = head_end(&stream[..received], scanned).map(|end| verdict(&stream[..end]));
+                scanned = received;
+            }
+            assert_eq!(
+                dribbled,
+                whole,
+                "seed {SEED:#x}, round {round}: {:?}",
+                String::from_utf8_lossy(&stream)
+            );
+        }
     }
 
     #[test]

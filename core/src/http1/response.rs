@@ -1,5 +1,7 @@
 //! Response heads.
 
+use core::ops::Range;
+
 use super::framing::{self, Measure, ResponseFraming};
 use super::head::{Connection, Field, HeadError, Slots, Survey, Version};
 use super::request::Method;
@@ -29,6 +31,11 @@ pub struct ResponseHead<'h> {
 }
 
 impl ResponseHead<'_> {
+    /// Where the version stands in the head.
+    pub const fn version_span(&self) -> Range<usize> {
+        0..self.version.as_str().len()
+    }
+
     /// Whether another response will follow this one: 1xx, except 101 (RFC 9110 §15.2).
     pub const fn is_interim(&self) -> bool {
         matches!(self.status, 100 | 102..=199)
@@ -138,6 +145,7 @@ mod tests {
             let head = [line, b"\r\nDate: x\r\n\r\n"].concat();
             look(&head, |head| {
                 assert_eq!((head.status, head.reason, head.has_date), (status, reason, true));
+                assert_eq!(&head.bytes[head.version_span()], head.version.as_str().as_bytes());
             });
             look(&[line, b"\r\n\r\n"].concat(), |head| assert!(!head.has_date));
         }
