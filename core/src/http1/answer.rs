@@ -52,15 +52,10 @@ impl core::error::Error for NoRoom {}
 
 impl Answer<'_> {
     /// Bytes of the answer as sent.
-    pub fn len(&self) -> usize {
+    pub fn wire_len(&self) -> usize {
         let mut len = 0;
         self.pieces(|piece| len += piece.len());
         len
-    }
-
-    /// Never: an answer has at least a head.
-    pub const fn is_empty(&self) -> bool {
-        false
     }
 
     /// Appends the answer to `out`.
@@ -73,7 +68,7 @@ impl Answer<'_> {
     /// # Errors
     /// [`NoRoom`] when it does not fit; nothing is written then.
     pub fn write_window(&self, window: &mut Window) -> Result<usize, NoRoom> {
-        let len = self.len();
+        let len = self.wire_len();
         if window.spare_len() < len {
             return Err(NoRoom);
         }
@@ -210,5 +205,98 @@ const fn client_error(status: u16) -> &'static str {
         431 => "Request Header Fields Too Large",
         451 => "Unavailable For Legal Reasons",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Method, ResponseFraming, empty_slots, imf_fixdate, parse_response};
+    use super::*;
+    use crate::clock::UnixSecs;
+    use crate::limits::{FIELDS_MAX, WINDOW_SMALL};
+
+    fn answer<'a>(status: u16, body: &'a [u8], date: &'a [u8; DATE_LEN]) -> Answer<'a> {
+        let status = Status::new(status).unwrap();
+        Answer { status, body, to_head: false, keep: Keep::Silent, date, lines: &[] }
+    }
+
+    fn text(answer: &Answer<'_>) -> String {
+        let mut out = Vec::new();
+        answer.write(&mut out);
+        assert_eq!(out.len(), answer.wire_len());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn an_answer_is_written_as_configured() {
+        let date = imf_fixdate(UnixSecs::new(784_111_777));
+        let mut full = answer(503, b"no host", &date);
+        full.keep = Keep::Close;
+        full.lines = &[(b"retry-after", b"5"), (b"set-cookie", b"a=; Max-Age=0")];
+        let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\n\
+            content-length: 7\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\nretry-after: 5\r\n\
+            set-cookie: a=; Max-Age=0\r\nconnection: close\r\n\r\n";
+        assert_eq!(text(&full), format!("{head}no host"));
+        full.to_head = true;
+        assert_eq!(text(&full), head);
+
+        let date_line = "date: Sun, 06 Nov 1994 08:49:37 GMT";
+        let empty = "content-length: 0\r\n";
+        assert_eq!(
+            text(&answer(404, b"", &date)),
+            format!("HTTP/1.1 404 Not Found\r\n{empty}{date_line}\r\n\r\n")
+        );
+        assert_eq!(
+            text(&answer(204, b"x", &date)),
+            format!("HTTP/1.1 204 No Content\r\n{date_line}\r\n\r\n")
+        );
+        assert_eq!(
+            text(&answer(304, b"x", &date)),
+            format!("HTTP/1.1 304 Not Modified\r\n{date_line}\r\n\r\n")
+        );
+        assert_eq!(
+            text(&answer(205, b"x", &date)),
+            format!("HTTP/1.1 205 Reset Content\r\n{empty}{date_line}\r\n\r\n")
+        );
+        let mut old = answer(599, b"", &date);
+        old.keep = Keep::Say;
+        assert_eq!(
+            text(&old),
+            format!("HTTP/1.1 599 \r\n{empty}{date_line}\r\nconnection: keep-alive\r\n\r\n")
+        );
+    }
+
+    #[test]
+    fn every_answer_is_a_response_that_the_parser_takes() {
+        let date = imf_fixdate(UnixSecs::new(0));
+        for status in 200..=599 {
+            let answer = answer(status, b"0123456789", &date);
+            let out = text(&answer);
+            let (head, body) = out.split_at(out.find("\r\n\r\n").unwrap() + 4);
+            let mut slots = empty_slots();
+            let parsed = parse_response(head.as_bytes(), &mut slots, Method::Get, FIELDS_MAX).unwrap();
+            assert_eq!((parsed.status, parsed.reason), (status, reason(status).as_bytes()));
+            assert!(parsed.has_date && parsed.persists());
+            match parsed.framing {
+                ResponseFraming::Empty => assert_eq!(body, "", "{status}"),
+                ResponseFraming::Fixed(length) => assert_eq!(length.get(), body.len() as u64, "{status}"),
+                other => panic!("{status}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_is_written_whole_or_not_at_all() {
+        let date = imf_fixdate(UnixSecs::new(0));
+        let answer = answer(502, b"bad", &date);
+        let mut window = Window::new();
+        assert_eq!(answer.write_window(&mut window), Err(NoRoom));
+        window.attach(vec![0; WINDOW_SMALL].into());
+        assert_eq!(answer.write_window(&mut window), Ok(answer.wire_len()));
+        assert_eq!(window.live(), text(&answer).as_bytes());
+        window.push(&vec![b'x'; window.spare_len() - answer.wire_len() + 1]);
+        let before = window.live().len();
+        assert_eq!(answer.write_window(&mut window), Err(NoRoom));
+        assert_eq!(window.live().len(), before);
     }
 }

@@ -13,7 +13,7 @@
 use core::fmt;
 use core::ops::Range;
 
-use super::head::{Connection, Field, is, list, span_in};
+use super::head::{Connection, ConnectionOption, Field, is, list, span_in};
 use super::{RequestHead, ResponseHead};
 use crate::field::FieldName;
 use crate::limits::{FIELDS_MAX, HEADROOM, INSERT_MAX};
@@ -132,8 +132,8 @@ impl Edits {
     /// `keep-alive`, `proxy-connection`, `te`, `upgrade`. With `keep_upgrade` the `upgrade` lines stay, and
     /// `connection: upgrade` is written afresh; a `te` that lists `trailers` becomes just that.
     ///
-    /// `session` is the field that carries the session. It cannot be named away, nor can the others of
-    /// [`is_protected`].
+    /// `session` is the field that carries the session. It cannot be named away, nor can what else the server must
+    /// see: the host, framing, cookies, credentials and forwarding fields.
     pub fn hop_by_hop_request(
         &mut self,
         head: &RequestHead<'_>,
@@ -236,7 +236,22 @@ impl Edits {
                 16 => is(field, b"proxy-connection"),
                 _ => false,
             };
-            if leave || (connection.nominates && is_nominated(field, fields, session)) {
+            if leave {
+                self.remove_line(head, field);
+            }
+        }
+        if connection.nominates {
+            self.nominated(head, fields, session);
+        }
+    }
+
+    /// Removes the fields that `connection` lines name. The names are walked over once and few, so that a long line
+    /// of them costs no more than other bytes do.
+    fn nominated(&mut self, head: &[u8], fields: &[Field<'_>], session: Option<&FieldName>) {
+        let lines = fields.iter().filter(|field| is(field, b"connection"));
+        for option in lines.flat_map(|line| list(line.value)).map(ConnectionOption::of) {
+            let ConnectionOption::Field(name) = option else { continue };
+            for field in fields.iter().filter(|field| is(field, name) && !is_protected(field, session)) {
                 self.remove_line(head, field);
             }
         }
@@ -323,16 +338,6 @@ fn is_protected(field: &Field<'_>, session: Option<&FieldName>) -> bool {
         .any(|protected| is(field, protected))
 }
 
-/// Whether a `connection` line among `fields` names `field`.
-fn is_nominated(field: &Field<'_>, fields: &[Field<'_>], session: Option<&FieldName>) -> bool {
-    fields
-        .iter()
-        .filter(|line| is(line, b"connection"))
-        .flat_map(|line| list(line.value))
-        .any(|option| is(field, option))
-        && !is_protected(field, session)
-}
-
 /// Sees to it that the front of the live bytes can grow by `growth`.
 fn make_room(window: &mut Window, growth: usize) -> Result<(), EditError> {
     for headroom in [HEADROOM, growth] {
@@ -361,4 +366,264 @@ fn put(bytes: &mut [u8], to: &mut usize, text: &[u8]) {
 /// Whether `text` can stand inside a line.
 fn is_harmless(text: &[u8]) -> bool {
     memchr::memchr3(b'\r', b'\n', 0, text).is_none()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::{Method, empty_slots, parse_request, parse_response};
+    use super::*;
+    use crate::limits::WINDOW_SMALL;
+    use crate::rng::Rng;
+
+    /// A window whose live bytes are `message`, with `headroom` bytes in front.
+    fn window(message: &[u8], headroom: usize) -> Window {
+        let mut window = Window::new();
+        window.attach(vec![0; WINDOW_SMALL].into());
+        let front = (HEADROOM - headroom).min(message.len());
+        assert!(window.grow_front(front));
+        window.live_mut().copy_from_slice(&message[..front]);
+        assert_eq!(window.push(&message[front..]), message.len() - front);
+        window
+    }
+
+    /// `head` with `edits` made; a body behind it must not change.
+    pub(in super::super) fn applied(edits: &mut Edits, head: &[u8]) -> Vec<u8> {
+        let mut window = window(&[head, b"body"].concat(), HEADROOM);
+        let len = edits.apply(&mut window, head.len()).unwrap();
+        assert_eq!(&window.live()[len..], b"body");
+        window.live()[..len].to_vec()
+    }
+
+    fn hop_by_hop(lines: &str, keep_upgrade: bool) -> String {
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
+        let mut edits = Edits::new();
+        let session = FieldName::new("x-session").unwrap();
+        let mut slots = empty_slots();
+        let parsed = parse_request(head.as_bytes(), &mut slots, FIELDS_MAX).unwrap();
+        edits.hop_by_hop_request(&parsed, keep_upgrade, Some(&session));
+        let edited = String::from_utf8(applied(&mut edits, head.as_bytes())).unwrap();
+        edited.strip_prefix("GET / HTTP/1.1\r\nHost: h\r\n").unwrap().strip_suffix("\r\n").unwrap().to_owned()
+    }
+
+    #[test]
+    fn what_is_meant_for_this_hop_is_removed_rfc_9110_section_7_6_1() {
+        for (lines, left) in [
+            ("A: b\r\n", "A: b\r\n"),
+            ("Connection: close\r\nA: b\r\n", "A: b\r\n"),
+            ("A: b\r\nConnection:keep-alive \t \r\nKeep-Alive: 5\r\nProxy-Connection: x\r\n", "A: b\r\n"),
+            ("Connection: X-A, b\r\nX-A: 1\r\nX-AB: 2\r\nx-a: 3\r\nB:\r\n", "X-AB: 2\r\n"),
+            ("X-A: 1\r\nConnection: close\r\nConnection: x-a\r\n", ""),
+            ("Upgrade: websocket\r\nConnection: upgrade\r\n", ""),
+            ("TE: gzip\r\n", ""),
+            (
+                "TE: gzip\r\nTE: trailers;q=1, trailers\r\nA: b\r\n",
+                "A: b\r\nconnection: te\r\nte: trailers\r\n",
+            ),
+            ("Connection: TE\r\nTE: trailers\r\n", "connection: te\r\nte: trailers\r\n"),
+        ] {
+            assert_eq!(hop_by_hop(lines, false), left, "{lines:?}");
+        }
+        let upgrade = "Connection: Upgrade, X\r\nUpgrade: websocket\r\nX: y\r\n";
+        assert_eq!(hop_by_hop(upgrade, true), "Upgrade: websocket\r\nconnection: upgrade\r\n");
+        let both = "Connection: Upgrade, TE\r\nUpgrade: a\r\nTE: trailers\r\n";
+        assert_eq!(hop_by_hop(both, true), "Upgrade: a\r\nconnection: upgrade, te\r\nte: trailers\r\n");
+        // Without `connection: upgrade` there is no upgrade to keep.
+        assert_eq!(hop_by_hop("Upgrade: websocket\r\n", true), "");
+    }
+
+    #[test]
+    fn what_the_server_must_see_cannot_be_named_away() {
+        let lines = "Cookie: a=b\r\nX-Session: t\r\nContent-Length: 3\r\nX-Forwarded-For: 1.2.3.4\r\n";
+        let named =
+            format!("Connection: host, cookie, X-SESSION, content-length, x-forwarded-for\r\n{lines}");
+        assert_eq!(hop_by_hop(&named, false), lines);
+        assert_eq!(
+            hop_by_hop("Connection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n", false),
+            "Transfer-Encoding: chunked\r\n"
+        );
+    }
+
+    #[test]
+    fn responses_lose_their_hop_lines_too() {
+        for (head, keep_upgrade, edited) in [
+            (
+                "HTTP/1.1 200 OK\r\nConnection: close, X-A\r\nSet-Cookie: a=b\r\nX-A: 1\r\nKeep-Alive: 5\r\n\r\n",
+                false,
+                "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\n\r\n",
+            ),
+            (
+                "HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+                true,
+                "HTTP/1.1 101 S\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\n",
+            ),
+            (
+                "HTTP/1.1 426 U\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 0\r\n\r\n",
+                false,
+                "HTTP/1.1 426 U\r\nUpgrade: x\r\nContent-Length: 0\r\nconnection: upgrade\r\n\r\n",
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n",
+                false,
+                "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            ),
+            ("HTTP/1.1 204 N\r\nContent-Length: 0\r\n\r\n", false, "HTTP/1.1 204 N\r\n\r\n"),
+            ("HTTP/1.1 204 N\r\nTransfer-Encoding: chunked\r\n\r\n", false, "HTTP/1.1 204 N\r\n\r\n"),
+            (
+                "HTTP/1.1 304 N\r\nContent-Length: 7\r\n\r\n",
+                false,
+                "HTTP/1.1 304 N\r\nContent-Length: 7\r\n\r\n",
+            ),
+        ] {
+            let mut slots = empty_slots();
+            let parsed = parse_response(head.as_bytes(), &mut slots, Method::Get, FIELDS_MAX).unwrap();
+            let mut edits = Edits::new();
+            edits.hop_by_hop_response(&parsed, keep_upgrade, None);
+            let found = applied(&mut edits, head.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&found), edited);
+        }
+    }
+
+    #[test]
+    fn edits_that_overlap_do_no_harm() {
+        let head = b"GET /abc HTTP/1.1\r\nHost: h\r\nA: b\r\nC: d\r\n\r\n";
+        let mut slots = empty_slots();
+        let parsed = parse_request(head, &mut slots, FIELDS_MAX).unwrap();
+        let mut edits = Edits::new();
+        edits.remove_line(head, &parsed.fields[1]);
+        edits.replace(span_in(head, parsed.fields[1].value), b"lost");
+        edits.remove_line(head, &parsed.fields[1]);
+        edits.replace(4..8, b"/first");
+        edits.replace(4..8, b"/second");
+        edits.replace(8..8, b"?x");
+        edits.remove_named(head, parsed.fields, b"c");
+        edits.remove_named(head, parsed.fields, b"absent");
+        assert_eq!(applied(&mut edits, head), b"GET /first?x HTTP/1.1\r\nHost: h\r\n\r\n");
+        edits.clear();
+        assert!(edits.is_empty());
+        assert_eq!(applied(&mut edits, head), head);
+    }
+
+    #[test]
+    fn a_head_that_outgrows_its_head_room_moves_and_one_that_fits_nowhere_is_left_alone() {
+        let head = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        let value = vec![b'v'; 3 * HEADROOM];
+        let mut edits = Edits::new();
+        edits.append_line(b"x", &value);
+        let expected = [&head[..25], b"x: ", &value, b"\r\n\r\nbody"].concat();
+
+        let mut small = window(&[&head[..], b"body"].concat(), 10);
+        let len = edits.apply(&mut small, head.len()).unwrap();
+        assert_eq!(len, expected.len() - 4);
+        assert_eq!(small.live(), expected);
+
+        let mut message = head.to_vec();
+        message.resize(WINDOW_SMALL - HEADROOM, b'b');
+        let mut full = window(&message, HEADROOM);
+        assert_eq!(edits.apply(&mut full, head.len()), Err(EditError::NoRoom));
+        assert_eq!(full.live(), message);
+        full.attach(vec![0; crate::limits::WINDOW_LARGE].into());
+        let len = edits.apply(&mut full, head.len()).unwrap();
+        assert_eq!(full.live()[..len], expected[..len]);
+        assert_eq!(full.live()[len..], message[head.len()..]);
+    }
+
+    /// A line of a random head, whose parts the naive edit changes one by one.
+    struct Line {
+        name: String,
+        blank: &'static str,
+        value: Vec<u8>,
+    }
+
+    impl Line {
+        fn random(rng: &mut Rng, index: usize) -> Self {
+            let blank = [" ", "", "  \t"][rng.below(3) as usize];
+            Self { name: format!("n{index}"), blank, value: text(rng, 40) }
+        }
+
+        /// The line with another value. Blanks around an empty value all stand in front of it.
+        fn with(&self, value: &[u8]) -> Vec<u8> {
+            let blanks = self.blank.repeat(2);
+            let (before, after) =
+                blanks.split_at(if self.value.is_empty() { blanks.len() } else { self.blank.len() });
+            [self.name.as_bytes(), b":", before.as_bytes(), value, after.as_bytes(), b"\r\n"].concat()
+        }
+    }
+
+    /// At most `most` letters.
+    fn text(rng: &mut Rng, most: u32) -> Vec<u8> {
+        (0..rng.below(most + 1)).map(|_| b"abcdefgh"[rng.below(8) as usize]).collect()
+    }
+
+    /// Notes one random edit of `line`, which is `field` of `head`, and returns what the line becomes.
+    fn edit_line(rng: &mut Rng, edits: &mut Edits, head: &[u8], field: &Field<'_>, line: &Line) -> Vec<u8> {
+        let span = span_in(head, field.value);
+        let new = text(rng, 60);
+        match rng.below(5) {
+            0 => {
+                edits.remove_line(head, field);
+                Vec::new()
+            }
+            1 => {
+                edits.replace(span, &new);
+                edits.remove_line(head, field);
+                edits.remove_named(head, core::slice::from_ref(field), line.name.as_bytes());
+                Vec::new()
+            }
+            2 => {
+                edits.replace(span.start..span.start, &new);
+                line.with(&[&new[..], &line.value].concat())
+            }
+            3 => {
+                edits.replace(span, &new);
+                line.with(&new)
+            }
+            _ => line.with(&line.value),
+        }
+    }
+
+    #[test]
+    fn editing_in_place_equals_editing_lines() {
+        const SEED: u64 = 0x000e_d175;
+        const FRONT: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n";
+        let mut rng = Rng::seeded(SEED);
+        let mut edits = Edits::new();
+        for round in 0..20_000 {
+            let lines: Vec<Line> =
+                (0..=rng.below(12)).map(|index| Line::random(&mut rng, index as usize)).collect();
+            let mut head = FRONT.to_vec();
+            head.extend(lines.iter().flat_map(|line| line.with(&line.value)));
+            head.extend(b"\r\n");
+
+            edits.clear();
+            let mut slots = empty_slots();
+            let parsed = parse_request(&head, &mut slots, FIELDS_MAX).unwrap();
+            // Edits are noted in any order.
+            let mut order: Vec<usize> = (0..lines.len()).collect();
+            order.sort_by_cached_key(|_| rng.bits());
+            let mut outcome = vec![Vec::new(); lines.len()];
+            for index in order {
+                let field = &parsed.fields[index + 1];
+                outcome[index] = edit_line(&mut rng, &mut edits, &head, field, &lines[index]);
+            }
+            let mut expected = [FRONT.to_vec(), outcome.concat()].concat();
+            for _ in 0..rng.below(3) {
+                let value = text(&mut rng, 500);
+                edits.append_line(b"new", &value);
+                expected.extend([b"new: ", &value[..], b"\r\n"].concat());
+            }
+            expected.extend(b"\r\n");
+
+            let body = text(&mut rng, 300);
+            let headroom = rng.below(1 + HEADROOM as u32) as usize;
+            let mut window = window(&[&head[..], &body].concat(), headroom);
+            let len = edits.apply(&mut window, head.len()).unwrap();
+            assert_eq!(len, expected.len(), "seed {SEED:#x}, round {round}");
+            expected.extend(&body);
+            assert_eq!(
+                String::from_utf8_lossy(window.live()),
+                String::from_utf8_lossy(&expected),
+                "seed {SEED:#x}, round {round}"
+            );
+        }
+    }
 }

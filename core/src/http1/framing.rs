@@ -139,3 +139,156 @@ fn has_odd_blank(head: &[u8], line: &Field<'_>) -> bool {
     let line = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
     memchr::memchr(b'\t', line).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{empty_slots, parse_request, parse_response};
+    use super::*;
+    use crate::limits::FIELDS_MAX;
+
+    fn of_request(version: &str, lines: &str) -> Result<RequestFraming, HeadError> {
+        let head = format!("POST / {version}\r\nHost: a\r\n{lines}\r\n");
+        parse_request(head.as_bytes(), &mut empty_slots(), FIELDS_MAX).map(|head| head.framing)
+    }
+
+    fn of_response(line: &str, lines: &str, to: Method) -> Result<ResponseFraming, HeadError> {
+        let head = format!("{line}\r\n{lines}\r\n");
+        parse_response(head.as_bytes(), &mut empty_slots(), to, FIELDS_MAX).map(|head| head.framing)
+    }
+
+    fn fixed(length: u64) -> RequestFraming {
+        RequestFraming::Fixed(NonZeroU64::new(length).unwrap())
+    }
+
+    #[test]
+    fn requests_state_their_length_as_rfc_9112_section_6_3_says() {
+        for (lines, framing) in [
+            ("", RequestFraming::Empty),
+            ("Content-Length: 0\r\n", RequestFraming::Empty),
+            ("Content-Length: 5\r\n", fixed(5)),
+            ("content-LENGTH:5\r\n", fixed(5)),
+            ("Content-Length:   5  \r\n", fixed(5)),
+            ("Content-Length: 007\r\n", fixed(7)),
+            ("Content-Length: 18446744073709551615\r\n", fixed(u64::MAX)),
+            ("Transfer-Encoding: chunked\r\n", RequestFraming::Chunked),
+            ("transfer-encoding:Chunked\r\n", RequestFraming::Chunked),
+            // Fields that only look like the ones that count.
+            ("Content-Lengthy: 5\r\nX-Content-Length: 5\r\nContent_Length: 6\r\n", RequestFraming::Empty),
+            ("Transfer_Encoding: chunked\r\nTransfer-Encodin: gzip\r\n", RequestFraming::Empty),
+        ] {
+            assert_eq!(of_request("HTTP/1.1", lines), Ok(framing), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_that_could_be_read_in_two_ways_are_refused() {
+        for (lines, error) in [
+            ("Content-Length:\r\n", HeadError::ContentLength),
+            ("Content-Length: +5\r\n", HeadError::ContentLength),
+            ("Content-Length: -5\r\n", HeadError::ContentLength),
+            ("Content-Length: 0x5\r\n", HeadError::ContentLength),
+            ("Content-Length: 5.0\r\n", HeadError::ContentLength),
+            ("Content-Length: 5 5\r\n", HeadError::ContentLength),
+            ("Content-Length: 5, 5\r\n", HeadError::ContentLength),
+            ("Content-Length: \"5\"\r\n", HeadError::ContentLength),
+            ("Content-Length: \u{0665}\r\n", HeadError::ContentLength),
+            ("Content-Length: 18446744073709551616\r\n", HeadError::ContentLength),
+            ("Content-Length: 99999999999999999999999\r\n", HeadError::ContentLength),
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", HeadError::ContentLengthRepeated),
+            ("Content-Length: 5\r\nX: y\r\ncontent-length: 6\r\n", HeadError::ContentLengthRepeated),
+            ("Content-Length:\t5\r\n", HeadError::FramingBlank),
+            ("Content-Length: 5\t\r\n", HeadError::FramingBlank),
+        ] {
+            assert_eq!(of_request("HTTP/1.1", lines), Err(error), "{lines:?}");
+            assert_eq!(of_response("HTTP/1.1 200 OK", lines, Method::Get), Err(error), "{lines:?}");
+            assert_eq!(error.status(), 400);
+        }
+    }
+
+    #[test]
+    fn only_chunked_once_is_a_transfer_encoding() {
+        for lines in [
+            "Transfer-Encoding: \r\n",
+            "Transfer-Encoding: identity\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: chunked, gzip\r\n",
+            "Transfer-Encoding: chunked, chunked\r\n",
+            "Transfer-Encoding: chunked,\r\n",
+            "Transfer-Encoding: ,chunked\r\n",
+            "Transfer-Encoding: xchunked\r\n",
+            "Transfer-Encoding: chunkedx\r\n",
+            "Transfer-Encoding: \"chunked\"\r\n",
+            "Transfer-Encoding: 'chunked'\r\n",
+            "Transfer-Encoding: chunked;q=1\r\n",
+            "Transfer-Encoding: chunked\u{a0}\r\n",
+            "Transfer-Encoding: chun ked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        ] {
+            assert_eq!(of_request("HTTP/1.1", lines), Err(HeadError::TransferCoding), "{lines:?}");
+            let response = of_response("HTTP/1.1 200 OK", lines, Method::Get);
+            assert_eq!(response, Err(HeadError::TransferCoding), "{lines:?}");
+        }
+        assert_eq!(HeadError::TransferCoding.status(), 501);
+        for lines in ["Transfer-Encoding:\tchunked\r\n", "Transfer-Encoding: chunked \t\r\n"] {
+            assert_eq!(of_request("HTTP/1.1", lines), Err(HeadError::FramingBlank), "{lines:?}");
+        }
+        // Control bytes beside the value are no white space.
+        for lines in ["Transfer-Encoding: \x0bchunked\r\n", "Transfer-Encoding: chunked\x0c\r\n"] {
+            assert_eq!(of_request("HTTP/1.1", lines), Err(HeadError::FieldValue), "{lines:?}");
+        }
+        assert_eq!(of_request("HTTP/1.1", "Transfer-Encoding : chunked\r\n"), Err(HeadError::FieldName));
+    }
+
+    #[test]
+    fn a_length_and_a_coding_do_not_go_together() {
+        for lines in [
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
+            "Transfer-Encoding: identity\r\nContent-Length: 5\r\n",
+            "Transfer-Encoding:\r\nContent-Length: x\r\n",
+        ] {
+            let error = HeadError::ContentLengthWithTransferEncoding;
+            assert_eq!(of_request("HTTP/1.1", lines), Err(error), "{lines:?}");
+            assert_eq!(of_response("HTTP/1.1 200 OK", lines, Method::Head), Err(error), "{lines:?}");
+        }
+        let lines = "Transfer-Encoding: chunked\r\n";
+        assert_eq!(of_request("HTTP/1.0", lines), Err(HeadError::TransferEncodingInHttp10));
+        let response = of_response("HTTP/1.0 200 OK", lines, Method::Get);
+        assert_eq!(response, Err(HeadError::TransferEncodingInHttp10));
+        assert_eq!(of_request("HTTP/1.0", "Content-Length: 5\r\n"), Ok(fixed(5)));
+    }
+
+    #[test]
+    fn responses_end_as_rfc_9112_section_6_3_says() {
+        let five = ResponseFraming::Fixed(NonZeroU64::new(5).unwrap());
+        let length = "Content-Length: 5\r\n";
+        let coding = "Transfer-Encoding: chunked\r\n";
+        for (status, lines, to, framing) in [
+            (200, length, Method::Get, five),
+            (200, "Content-Length: 0\r\n", Method::Get, ResponseFraming::Empty),
+            (200, coding, Method::Post, ResponseFraming::Chunked),
+            (200, "", Method::Get, ResponseFraming::UntilClose),
+            (404, "", Method::Other, ResponseFraming::UntilClose),
+            (999, length, Method::Get, five),
+            (200, length, Method::Head, ResponseFraming::Empty),
+            (200, coding, Method::Head, ResponseFraming::Empty),
+            (200, "", Method::Head, ResponseFraming::Empty),
+            (204, "", Method::Get, ResponseFraming::Empty),
+            (204, length, Method::Get, ResponseFraming::Empty),
+            (304, length, Method::Get, ResponseFraming::Empty),
+            (304, coding, Method::Get, ResponseFraming::Empty),
+            (100, "", Method::Post, ResponseFraming::Empty),
+            (101, "", Method::Get, ResponseFraming::Empty),
+            (103, length, Method::Get, ResponseFraming::Empty),
+            (205, length, Method::Get, five),
+            (200, length, Method::Connect, ResponseFraming::UntilClose),
+            (299, "", Method::Connect, ResponseFraming::UntilClose),
+            (407, length, Method::Connect, five),
+        ] {
+            let line = format!("HTTP/1.1 {status} x");
+            assert_eq!(of_response(&line, lines, to), Ok(framing), "{status} {lines:?} to {to:?}");
+        }
+    }
+}

@@ -3,10 +3,12 @@
 use core::fmt;
 use core::mem::MaybeUninit;
 use core::ops::Range;
+use std::sync::LazyLock;
 
 use memchr::{memchr, memmem};
 
 use super::framing::LengthLines;
+use crate::field::is_token_byte;
 use crate::limits::{FIELDS_MAX, NOMINATIONS_MAX};
 
 /// One field line: its name as received, and its value without the white space around it.
@@ -79,12 +81,15 @@ pub fn head_end(bytes: &[u8], scanned: usize) -> Option<usize> {
     // The longest end is three bytes, of which two may have been searched already.
     let from = scanned.saturating_sub(2).min(bytes.len());
     let fresh = bytes.get(from..)?;
-    if let Some(at) = memmem::find(fresh, b"\n\r\n") {
+    if let Some(at) = EMPTY_LINE.find(fresh) {
         return Some(from + at + 3);
     }
     // RFC 9112 §2.2 lets a recipient accept bare LF. The parser refuses it, but only once the head ends.
     memmem::find(fresh, b"\n\n").map(|at| from + at + 2)
 }
+
+/// Preparing the search costs as much as the search itself, so it is done once.
+static EMPTY_LINE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\n\r\n"));
 
 /// Why a head that fills all its room without an end is refused.
 pub fn overlong(bytes: &[u8]) -> HeadError {
@@ -115,6 +120,29 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[inline]
 pub(super) fn is(field: &Field<'_>, name: &[u8]) -> bool {
     field.name.len() == name.len() && field.name.as_bytes().eq_ignore_ascii_case(name)
+}
+
+/// One member of a `connection` line (RFC 9110 §7.6.1).
+#[derive(Clone, Copy)]
+pub(super) enum ConnectionOption<'h> {
+    Close,
+    /// The name of a field that is meant for this hop only.
+    Field(&'h [u8]),
+    KeepAlive,
+    Te,
+    Upgrade,
+}
+
+impl<'h> ConnectionOption<'h> {
+    pub(super) fn of(option: &'h [u8]) -> Self {
+        match option.len() {
+            2 if option.eq_ignore_ascii_case(b"te") => Self::Te,
+            5 if option.eq_ignore_ascii_case(b"close") => Self::Close,
+            7 if option.eq_ignore_ascii_case(b"upgrade") => Self::Upgrade,
+            10 if option.eq_ignore_ascii_case(b"keep-alive") => Self::KeepAlive,
+            _ => Self::Field(option),
+        }
+    }
 }
 
 /// What one walk over the fields finds out.
@@ -184,13 +212,13 @@ impl<'h> Survey<'h> {
     fn connection(&mut self, value: &[u8]) {
         let connection = &mut self.connection;
         connection.hop_lines = true;
-        for option in list(value) {
-            match option.len() {
-                5 if option.eq_ignore_ascii_case(b"close") => connection.close = true,
-                10 if option.eq_ignore_ascii_case(b"keep-alive") => connection.keep_alive = true,
-                7 if option.eq_ignore_ascii_case(b"upgrade") => connection.upgrade_option = true,
-                2 if option.eq_ignore_ascii_case(b"te") => {}
-                _ => self.nominations += 1,
+        for option in list(value).map(ConnectionOption::of) {
+            match option {
+                ConnectionOption::Close => connection.close = true,
+                ConnectionOption::Field(_) => self.nominations += 1,
+                ConnectionOption::KeepAlive => connection.keep_alive = true,
+                ConnectionOption::Te => {}
+                ConnectionOption::Upgrade => connection.upgrade_option = true,
             }
         }
     }
@@ -352,13 +380,78 @@ impl core::error::Error for HeadError {}
 
 /// Whether the first line of `head` that is no field line begins with white space.
 fn is_folded(head: &[u8]) -> bool {
+    let is_field = |line: &[u8]| match line.split_at_checked(memchr(b':', line).unwrap_or(0)) {
+        Some((name, _)) => !name.is_empty() && name.iter().all(|&byte| is_token_byte(byte)),
+        None => false,
+    };
     head.split(|&byte| byte == b'\n')
         .skip(1)
-        .find(|line| match memchr(b':', line) {
-            Some(colon) => {
-                !line.iter().take(colon).all(|&byte| crate::field::is_token_byte(byte)) || colon == 0
-            }
-            None => true,
-        })
+        .find(|line| !is_field(line))
         .is_some_and(|line| line.starts_with(b" ") || line.starts_with(b"\t"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_ends_with_its_first_empty_line() {
+        assert_eq!(head_end(b"", 0), None);
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\n", 0), None);
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\n\r", 0), None);
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\n\r\n", 0), Some(18));
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\nA: b\r\n\r\nbody\r\n\r\n", 0), Some(24));
+        // RFC 9112 §2.2: bare line feeds end a head too, so that it can be refused.
+        assert_eq!(head_end(b"GET / HTTP/1.1\nA: b\n\n", 0), Some(21));
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\nA: b\n\r\n", 0), Some(23));
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\nA: b\r\n\n", 0), Some(23));
+    }
+
+    #[test]
+    fn a_head_that_dribbles_in_ends_where_a_whole_one_does() {
+        for head in [
+            &b"GET / HTTP/1.1\r\nA: b\r\n\r\n"[..],
+            b"GET / HTTP/1.1\nA: b\n\n",
+            b"GET / HTTP/1.1\r\nA: b\n\r\n",
+            b"GET / HTTP/1.1\r\nA: b\r\n\n",
+        ] {
+            for scanned in 0..head.len() {
+                assert_eq!(head_end(&head[..scanned], 0), None);
+                assert_eq!(head_end(head, scanned), Some(head.len()), "{scanned} scanned of {head:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_endless_first_line_is_told_from_endless_fields() {
+        assert_eq!(overlong(b"GET /aaaaaaaaaaaaaa").status(), 414);
+        assert_eq!(overlong(b"GET / HTTP/1.1\r\nA: aaaaaaaa").status(), 431);
+    }
+
+    #[test]
+    fn lists_skip_what_is_empty() {
+        let members: Vec<_> = list(b" a ,, b\t,c d,").collect();
+        assert_eq!(members, [&b"a"[..], b"b", b"c d"]);
+        assert_eq!(list(b" \t").count(), 0);
+    }
+
+    #[test]
+    fn spans_are_found_and_foreign_slices_are_not() {
+        let whole = b"0123456789".as_slice();
+        assert_eq!(span_in(whole, &whole[3..5]), 3..5);
+        assert_eq!(span_in(whole, &whole[10..]), 10..10);
+        let (front, back) = whole.split_at(4);
+        assert_eq!(span_in(back, front), 0..0);
+        assert_eq!(span_in(front, back), 0..0);
+    }
+
+    #[test]
+    fn persistence_follows_rfc_9112_section_9_3() {
+        let connection = |close, keep_alive| Connection { close, keep_alive, ..Connection::default() };
+        assert!(connection(false, false).persists(Version::Http11));
+        assert!(connection(false, true).persists(Version::Http10));
+        assert!(!connection(false, false).persists(Version::Http10));
+        assert!(!connection(true, true).persists(Version::Http11));
+        assert!(!connection(true, true).persists(Version::Http10));
+    }
 }

@@ -1,9 +1,11 @@
 //! Request heads: the method, the target in its four forms, and which host is meant.
 
+use core::ops::Range;
+
 use memchr::{memchr, memchr3};
 
 use super::framing::{self, RequestFraming};
-use super::head::{Connection, Field, HeadError, Slots, Survey, Version};
+use super::head::{Connection, Field, HeadError, Slots, Survey, Version, span_in};
 use crate::field::is_token_byte;
 use crate::limits::{EMPTY_LINES_MAX, FIELDS_MAX};
 
@@ -83,7 +85,8 @@ pub struct RequestHead<'h> {
     pub host: Option<&'h [u8]>,
     /// The raw path with its query; `*` for a server-wide OPTIONS; empty for CONNECT.
     pub path: &'h [u8],
-    /// The target has an authority of its own, which wins over the host line (RFC 9112 §3.2.2).
+    /// The target is in absolute form: its authority won over the host line (RFC 9112 §3.2.2), and
+    /// [`Edits::origin_form`](super::Edits::origin_form) is needed before the request is passed on.
     pub absolute: bool,
     /// What is said about the connection.
     pub connection: Connection,
@@ -94,6 +97,12 @@ pub struct RequestHead<'h> {
 }
 
 impl RequestHead<'_> {
+    /// Where the version stands in the head.
+    pub fn version_span(&self) -> Range<usize> {
+        let start = span_in(self.bytes, self.target).end + 1;
+        start..start + self.version.as_str().len()
+    }
+
     /// Whether the connection can carry another request after this one.
     pub const fn persists(&self) -> bool {
         self.connection.persists(self.version)
@@ -155,7 +164,7 @@ pub fn parse_request<'h, 'b: 'h>(
         framing: framing::request(framing::measure(&survey.lengths, version)?),
         host,
         path: aim.path,
-        absolute: aim.authority.is_some(),
+        absolute: aim.authority.is_some() && method != Method::Connect,
         connection: survey.connection,
         upgrade: survey.upgrade,
         // RFC 9110 §10.1.1: an HTTP/1.0 client cannot wait for it.
@@ -252,6 +261,9 @@ fn is_ip6(address: &[u8]) -> bool {
 /// RFC 3986 `reg-name`: unreserved, sub-delims, and complete percent escapes.
 fn is_name(host: &[u8]) -> bool {
     let mut rest = host;
+    if rest.iter().all(|&byte| is_name_byte(byte)) {
+        return true;
+    }
     loop {
         rest = match rest {
             [] => return true,
@@ -303,7 +315,7 @@ fn has_port(authority: &[u8]) -> bool {
 #[cold]
 fn first_line_error(bytes: &[u8]) -> HeadError {
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let Some(line) = line.strip_suffix(b"\r") else { return HeadError::BareLineFeed };
     let mut words = line.split(|&byte| byte == b' ');
     match (words.next(), words.next(), words.next(), words.next()) {
         // HTTP/0.9 knew this one form.
@@ -316,5 +328,430 @@ fn first_line_error(bytes: &[u8]) -> HeadError {
             HeadError::Version
         }
         _ => HeadError::RequestLine,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Edits, edits, empty_slots, head_end};
+    use super::*;
+    use crate::rng::Rng;
+
+    fn refused(head: &[u8]) -> HeadError {
+        match parse_request(head, &mut empty_slots(), FIELDS_MAX) {
+            Err(error) => error,
+            Ok(head) => panic!("{:?} must be refused", String::from_utf8_lossy(head.bytes)),
+        }
+    }
+
+    /// Parses a head and shows it to `look`.
+    fn look<T>(head: &[u8], look: impl FnOnce(&RequestHead<'_>) -> T) -> T {
+        match parse_request(head, &mut empty_slots(), FIELDS_MAX) {
+            Ok(parsed) => look(&parsed),
+            Err(error) => panic!("{:?}: {error}", String::from_utf8_lossy(head)),
+        }
+    }
+
+    fn with_target(method: &str, target: &str) -> Vec<u8> {
+        format!("{method} {target} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes()
+    }
+
+    #[test]
+    fn a_plain_request_is_read() {
+        let head = b"GET /a/b?c=d HTTP/1.1\r\nHost: example.org:8080\r\nAccept:  */* \r\nEmpty:\r\n\r\n";
+        look(head, |head| {
+            assert_eq!((head.method, head.method_text), (Method::Get, &b"GET"[..]));
+            assert_eq!((head.target, head.path), (&b"/a/b?c=d"[..], &b"/a/b?c=d"[..]));
+            assert_eq!(head.version, Version::Http11);
+            assert_eq!(head.host, Some(&b"example.org:8080"[..]));
+            assert_eq!(head.framing, RequestFraming::Empty);
+            assert_eq!(super::super::field(head.fields, b"ACCEPT"), Some(&b"*/*"[..]));
+            assert_eq!(super::super::field(head.fields, b"empty"), Some(&b""[..]));
+            assert_eq!(super::super::field(head.fields, b"absent"), None);
+            assert_eq!(&head.bytes[head.version_span()], b"HTTP/1.1");
+            assert!(head.persists() && !head.absolute && !head.expect_continue);
+        });
+    }
+
+    #[test]
+    fn methods_are_tokens_and_case_sensitive_rfc_9110_section_9_1() {
+        for (text, method, safe, idempotent) in [
+            ("GET", Method::Get, true, true),
+            ("HEAD", Method::Head, true, true),
+            ("OPTIONS", Method::Options, true, true),
+            ("TRACE", Method::Trace, true, true),
+            ("PUT", Method::Put, false, true),
+            ("DELETE", Method::Delete, false, true),
+            ("POST", Method::Post, false, false),
+            ("PATCH", Method::Patch, false, false),
+            ("get", Method::Other, false, false),
+            ("PURGE", Method::Other, false, false),
+            ("M-SEARCH", Method::Other, false, false),
+        ] {
+            look(&with_target(text, "/"), |head| {
+                assert_eq!((head.method, head.method_text), (method, text.as_bytes()));
+                assert_eq!((method.is_safe(), method.is_idempotent()), (safe, idempotent), "{text}");
+            });
+        }
+        for text in ["", "G@T", "GE(T", "\u{e9}", "GET\0"] {
+            assert_eq!(refused(&with_target(text, "/")), HeadError::RequestLine, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn request_lines_are_strict_rfc_9112_section_3() {
+        for (line, error) in [
+            ("GET  / HTTP/1.1", HeadError::RequestLine),
+            ("GET /  HTTP/1.1", HeadError::RequestLine),
+            ("GET / HTTP/1.1 ", HeadError::LineEnd),
+            ("GET\t/ HTTP/1.1", HeadError::RequestLine),
+            (" GET / HTTP/1.1", HeadError::RequestLine),
+            ("GET / x HTTP/1.1", HeadError::RequestLine),
+            ("GET / http/1.1", HeadError::RequestLine),
+            ("GET / HTTP/1.1x", HeadError::LineEnd),
+            ("GET / HTTP/11.1", HeadError::RequestLine),
+            ("GET / HTTP/1", HeadError::RequestLine),
+            ("GET", HeadError::RequestLine),
+            ("HTTP/1.1 200 OK", HeadError::RequestLine),
+            // Versions that are known, but not spoken.
+            ("GET /", HeadError::Version),
+            ("GET / HTTP/0.9", HeadError::Version),
+            ("GET / HTTP/1.2", HeadError::Version),
+            ("GET / HTTP/2.0", HeadError::Version),
+            ("PRI * HTTP/2.0", HeadError::Version),
+        ] {
+            assert_eq!(refused(format!("{line}\r\nHost: h\r\n\r\n").as_bytes()), error, "{line:?}");
+        }
+        assert_eq!(refused(b"PRI * HTTP/2.0\r\n\r\n").status(), 505);
+        assert_eq!(refused(b""), HeadError::RequestLine);
+        assert_eq!(refused(b"\r\n\r\n"), HeadError::RequestLine);
+        assert_eq!(refused(b"\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n"), HeadError::RequestLine);
+    }
+
+    #[test]
+    fn the_four_forms_of_a_target_rfc_9112_section_3_2() {
+        for (method, target, host, path) in [
+            ("GET", "/", "h", "/"),
+            ("GET", "/?", "h", "/?"),
+            ("GET", "//x/../y;z", "h", "//x/../y;z"),
+            ("GET", "/%00\"<>|", "h", "/%00\"<>|"),
+            ("GET", "/http://x/", "h", "/http://x/"),
+            ("OPTIONS", "*", "h", "*"),
+            ("OPTIONS", "/x", "h", "/x"),
+            ("GET", "http://a.example/b?c", "a.example", "/b?c"),
+            ("GET", "HTTP://a.example:80/", "a.example:80", "/"),
+            ("GET", "https://a.example", "a.example", "/"),
+            ("GET", "http://[::1]:8080/x", "[::1]:8080", "/x"),
+            ("OPTIONS", "http://a.example:8001", "a.example:8001", "*"),
+            ("CONNECT", "a.example:443", "a.example:443", ""),
+            ("CONNECT", "[2001:db8::1]:443", "[2001:db8::1]:443", ""),
+        ] {
+            look(&with_target(method, target), |head| {
+                assert_eq!(head.host, Some(host.as_bytes()), "{method} {target}");
+                assert_eq!(head.path, path.as_bytes(), "{method} {target}");
+                assert_eq!(head.absolute, host != "h" && method != "CONNECT");
+            });
+        }
+        for (method, target, error) in [
+            ("GET", "*", HeadError::TargetForm),
+            ("GET", "x", HeadError::TargetForm),
+            ("GET", "?x", HeadError::TargetForm),
+            ("GET", "a.example:80", HeadError::TargetForm),
+            ("GET", "ftp://a.example/", HeadError::TargetForm),
+            ("GET", "http:/a.example/", HeadError::TargetForm),
+            ("GET", "http://a.example?x", HeadError::TargetForm),
+            ("GET", "http://a.example\\@b/", HeadError::TargetForm),
+            ("GET", "http://", HeadError::Authority),
+            ("GET", "http:///x", HeadError::Authority),
+            ("GET", "http://:80/", HeadError::Authority),
+            ("GET", "http://user@a.example/", HeadError::Authority),
+            ("GET", "http://user:pass@a.example/", HeadError::Authority),
+            ("GET", "http://a.example:65536/", HeadError::Authority),
+            ("GET", "http://[::1/", HeadError::Authority),
+            ("GET", "/a#b", HeadError::Target),
+            ("GET", "http://a.example/#", HeadError::Target),
+            ("GET", "/\u{e9}", HeadError::Target),
+            ("CONNECT", "/", HeadError::Authority),
+            ("CONNECT", "a.example", HeadError::Authority),
+            ("CONNECT", "a.example:", HeadError::Authority),
+            ("CONNECT", "443", HeadError::Authority),
+        ] {
+            assert_eq!(refused(&with_target(method, target)), error, "{method} {target}");
+        }
+        for byte in (0..=b' ').chain([0x7f]) {
+            let head = [b"GET /a", &[byte][..], b"b HTTP/1.1\r\nHost: h\r\n\r\n"].concat();
+            assert_eq!(refused(&head).status(), 400, "byte {byte:#04x} in a target");
+        }
+    }
+
+    #[test]
+    fn one_valid_host_is_needed_rfc_9112_section_3_2() {
+        for host in [
+            "",
+            "a",
+            "a.example:80",
+            "a.example:",
+            "A_b~c",
+            "1.2.3.4:65535",
+            "[::1]",
+            "[::1]:80",
+            "[::ffff:1.2.3.4]:1",
+            "%41.example",
+            "a!$&'()*+,;=",
+        ] {
+            let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            look(head.as_bytes(), |head| assert_eq!(head.host, Some(host.as_bytes())));
+        }
+        for host in [
+            ":80",
+            "a b",
+            "a/b",
+            "a@b",
+            "user@a",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "a\"b",
+            "a<b",
+            "[::1",
+            "::1",
+            "[::1]80",
+            "[]",
+            "[v1.a]",
+            "[::1%eth0]",
+            "a:b",
+            "a:-1",
+            "a:65536",
+            "a:80:80",
+            "%4",
+            "%zz",
+            "a%",
+            "\u{e9}",
+            "a[",
+            "{a}",
+            "a\tb",
+        ] {
+            let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(refused(head.as_bytes()), HeadError::Host, "{host:?}");
+        }
+        assert_eq!(refused(b"GET / HTTP/1.1\r\n\r\n"), HeadError::HostMissing);
+        assert_eq!(refused(b"GET http://a/ HTTP/1.1\r\n\r\n"), HeadError::HostMissing);
+        assert_eq!(refused(b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"), HeadError::HostRepeated);
+        assert_eq!(refused(b"GET / HTTP/1.0\r\nHost: a\r\nhost: b\r\n\r\n"), HeadError::HostRepeated);
+        assert_eq!(refused(b"GET http://a/ HTTP/1.1\r\nHost: b c\r\n\r\n"), HeadError::Host);
+        look(b"GET / HTTP/1.0\r\n\r\n", |head| assert_eq!(head.host, None));
+        look(b"GET http://a/ HTTP/1.0\r\n\r\n", |head| assert_eq!(head.host, Some(&b"a"[..])));
+        look(b"GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", |head| assert_eq!(head.host, Some(&b"a"[..])));
+    }
+
+    #[test]
+    fn fields_and_line_ends_are_strict_rfc_9112_sections_2_2_and_5() {
+        for (lines, error) in [
+            (&b"A : b\r\n"[..], HeadError::FieldName),
+            (b"A\t: b\r\n", HeadError::FieldName),
+            (b": b\r\n", HeadError::FieldName),
+            (b"no colon\r\n", HeadError::FieldName),
+            (b"word\r\n", HeadError::FieldName),
+            (b"A(b): c\r\n", HeadError::FieldName),
+            (b"A\xe9: c\r\n", HeadError::FieldName),
+            (b"A\0: c\r\n", HeadError::FieldName),
+            (b"A: b\r\n folded\r\n", HeadError::ObsoleteFold),
+            (b"A: b\r\n\tfolded: x\r\n", HeadError::ObsoleteFold),
+            (b"A: b\0c\r\n", HeadError::FieldValue),
+            (b"A: b\rc\r\n", HeadError::FieldValue),
+            (b"A: b\r\r\n", HeadError::FieldValue),
+            (b"A: b\n", HeadError::BareLineFeed),
+            (b"A: b\nC: d\r\n", HeadError::BareLineFeed),
+            (b"A:\nC: d\r\n", HeadError::BareLineFeed),
+            (b"A: b\r\n\rC: d\r\n", HeadError::LineEnd),
+        ] {
+            let head = [b"GET / HTTP/1.1\r\nHost: h\r\n", lines, b"\r\n"].concat();
+            assert_eq!(refused(&head), error, "{:?}", String::from_utf8_lossy(&head));
+            assert_eq!(error.status(), 400);
+        }
+        for head in [
+            &b"GET / HTTP/1.1\nHost: h\r\n\r\n"[..],
+            b"GET / HTTP/1.1\nHost: h\n\n",
+            b"GET / HTTP/1.1\r\nHost: h\r\n\n",
+            b"GET / HTTP/1.1\r\nHost: h\n\r\n",
+            b"GET / HTTP/1.0\n\n",
+            b"GET / HTTP/1.0\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: h\r\n\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+        ] {
+            assert_eq!(refused(head), HeadError::BareLineFeed, "{:?}", String::from_utf8_lossy(head));
+        }
+        // Every control byte but the tab, wherever the parser's wide steps meet it.
+        for byte in 0..=u8::MAX {
+            for place in 0..70 {
+                let padding = vec![b'x'; place];
+                let head =
+                    [b"GET / HTTP/1.1\r\nHost: h\r\nA: ", &padding[..], &[byte], &padding, b"\r\n\r\n"]
+                        .concat();
+                let allowed = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+                let passes = parse_request(&head, &mut empty_slots(), FIELDS_MAX).is_ok();
+                assert_eq!(passes, allowed, "byte {byte:#04x} at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn field_lines_are_counted() {
+        let head =
+            |count: usize| ["GET / HTTP/1.1\r\nHost: h\r\n", &"A: b\r\n".repeat(count - 1), "\r\n"].concat();
+        look(head(FIELDS_MAX).as_bytes(), |head| assert_eq!(head.fields.len(), FIELDS_MAX));
+        let error = refused(head(FIELDS_MAX + 1).as_bytes());
+        assert_eq!((error, error.status()), (HeadError::TooManyFields, 431));
+        let few = parse_request(head(3).as_bytes(), &mut empty_slots(), 2).map(|_| ());
+        assert_eq!(few, Err(HeadError::TooManyFields));
+        assert!(parse_request(head(2).as_bytes(), &mut empty_slots(), 2).is_ok());
+    }
+
+    #[test]
+    fn what_is_said_about_the_connection() {
+        let connection = |version: &str, lines: &str| {
+            let head = format!("GET / {version}\r\nHost: h\r\n{lines}\r\n");
+            look(head.as_bytes(), |head| (head.connection, head.persists()))
+        };
+        assert!(connection("HTTP/1.1", "").1);
+        assert!(!connection("HTTP/1.1", "Connection: foo , CLOSE\r\n").1);
+        assert!(!connection("HTTP/1.1", "Connection: keep-alive\r\nConnection: close\r\n").1);
+        assert!(connection("HTTP/1.1", "Connection: closed\r\nProxy-Connection: close\r\n").1);
+        assert!(connection("HTTP/1.0", "Connection: Keep-Alive\r\n").1);
+        assert!(!connection("HTTP/1.0", "Keep-Alive: timeout=5\r\n").1);
+        // RFC 9110 §7.8: an upgrade needs both fields, and HTTP/1.1.
+        let upgrade = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n";
+        assert!(connection("HTTP/1.1", upgrade).0.upgrade);
+        assert!(!connection("HTTP/1.0", upgrade).0.upgrade);
+        assert!(!connection("HTTP/1.1", "Upgrade: websocket\r\n").0.upgrade);
+        assert!(!connection("HTTP/1.1", "Connection: upgrade\r\n").0.upgrade);
+        assert!(connection("HTTP/1.1", "TE: gzip, Trailers\r\n").0.te_trailers);
+        assert!(!connection("HTTP/1.1", "TE: gzip;q=0.5\r\n").0.te_trailers);
+
+        let expects = |version: &str, value: &str| {
+            let head = format!("POST / {version}\r\nHost: h\r\nExpect: {value}\r\n\r\n");
+            look(head.as_bytes(), |head| head.expect_continue)
+        };
+        assert!(expects("HTTP/1.1", "100-Continue"));
+        assert!(!expects("HTTP/1.0", "100-continue"));
+        assert!(!expects("HTTP/1.1", "200-ok"));
+
+        let many = "x,".repeat(crate::limits::NOMINATIONS_MAX + 1);
+        let head = format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: {many}\r\n\r\n");
+        assert_eq!(refused(head.as_bytes()), HeadError::TooManyNominations);
+    }
+
+    #[test]
+    fn empty_lines_are_skipped_and_other_protocols_noticed_rfc_9112_section_2_2() {
+        assert_eq!(leading_empty_lines(b"GET"), 0);
+        assert_eq!(leading_empty_lines(b"\r"), 0);
+        assert_eq!(leading_empty_lines(b"\r\nGET"), 2);
+        assert_eq!(leading_empty_lines(b"\r\n\r\n\r"), 4);
+        assert_eq!(leading_empty_lines(b"\nGET"), 0);
+        assert_eq!(leading_empty_lines(&b"\r\n".repeat(50)), 2 * EMPTY_LINES_MAX);
+        for (bytes, hopeless) in [
+            (&b""[..], false),
+            (b"G", false),
+            (b"\r", false),
+            (b"\x16\x03\x01\x02\x00", true),
+            (b"\x00", true),
+            (b"\n", true),
+            (b" GET", true),
+        ] {
+            assert_eq!(cannot_be_request(bytes), hopeless, "{bytes:?}");
+        }
+    }
+
+    /// A valid head with a few bytes changed, added or taken away.
+    fn mutated(rng: &mut Rng) -> Vec<u8> {
+        const HEADS: [&[u8]; 3] = [
+            b"GET /a?b=c HTTP/1.1\r\nHost: a.example:80\r\nConnection: keep-alive, X\r\nTE: trailers\r\nX: y\r\n\r\n",
+            b"POST http://[::1]:80/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
+            b"PUT / HTTP/1.0\r\nContent-Length: 12\r\nUpgrade: x\r\nConnection: upgrade\r\nKeep-Alive: 5\r\n\r\n",
+        ];
+        const SPICE: &[u8] = b"\r\n\t :,;#@[]%*\x00\x7f\xff0";
+        let mut head = HEADS[rng.below(3) as usize].to_vec();
+        for _ in 0..rng.below(4) {
+            let at = rng.below(u32::try_from(head.len()).unwrap()) as usize;
+            match rng.below(3) {
+                0 => head[at] = SPICE[rng.below(SPICE.len() as u32) as usize],
+                1 => head.insert(at, SPICE[rng.below(SPICE.len() as u32) as usize]),
+                _ => {
+                    head.remove(at);
+                }
+            }
+        }
+        head
+    }
+
+    #[test]
+    fn mutated_heads_never_panic_and_edit_cleanly() {
+        const SEED: u64 = 0x4ead;
+        let mut rng = Rng::seeded(SEED);
+        let mut edits = Edits::new();
+        let (mut parsed, mut refused) = (0, 0);
+        for round in 0..100_000 {
+            let head = mutated(&mut rng);
+            let Some(end) = head_end(&head, 0) else { continue };
+            let mut slots = empty_slots();
+            match parse_request(&head[..end], &mut slots, FIELDS_MAX) {
+                Ok(head) => {
+                    parsed += 1;
+                    let text = head.bytes.split(|&byte| byte == b'\n');
+                    let lines = text.filter(|line| !line.is_empty() && !line.ends_with(b"\r")).count();
+                    assert_eq!(lines, 0, "seed {SEED:#x}, round {round}: a bare LF passed");
+                    edits.clear();
+                    edits.origin_form(&head);
+                    edits.hop_by_hop_request(&head, false, None);
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert!(matches!(error.status(), 400 | 501 | 505), "{error}");
+                }
+            }
+        }
+        assert!(parsed > 10_000 && refused > 10_000, "seed {SEED:#x}: {parsed} parsed, {refused} refused");
+    }
+
+    #[test]
+    fn any_segmentation_gives_the_same_verdict() {
+        const SEED: u64 = 0x05e9;
+        let verdict = |head: &[u8]| parse_request(head, &mut empty_slots(), FIELDS_MAX).map(|_| head.len());
+        let mut rng = Rng::seeded(SEED);
+        for round in 0..20_000 {
+            let stream = [mutated(&mut rng), mutated(&mut rng)].concat();
+            let whole = head_end(&stream, 0).map(|end| verdict(&stream[..end]));
+            let (mut scanned, mut dribbled) = (0, None);
+            while scanned < stream.len() && dribbled.is_none() {
+                let received = (scanned + 1 + rng.below(30) as usize).min(stream.len());
+                dribbled = head_end(&stream[..received], scanned).map(|end| verdict(&stream[..end]));
+                scanned = received;
+            }
+            assert_eq!(
+                dribbled,
+                whole,
+                "seed {SEED:#x}, round {round}: {:?}",
+                String::from_utf8_lossy(&stream)
+            );
+        }
+    }
+
+    #[test]
+    fn an_absolute_target_is_sent_on_in_origin_form() {
+        for (head, edited) in [
+            (
+                &b"GET http://a:80/x?y HTTP/1.1\r\nHost: b\r\nA: b\r\n\r\n"[..],
+                &b"GET /x?y HTTP/1.1\r\nHost: a:80\r\nA: b\r\n\r\n"[..],
+            ),
+            (b"GET http://a HTTP/1.0\r\n\r\n", b"GET / HTTP/1.0\r\nhost: a\r\n\r\n"),
+            (b"GET http://a/ HTTP/1.1\r\nHost:\r\n\r\n", b"GET / HTTP/1.1\r\nHost:a\r\n\r\n"),
+            (b"OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n", b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
+            (b"GET /x HTTP/1.1\r\nHost: b\r\n\r\n", b"GET /x HTTP/1.1\r\nHost: b\r\n\r\n"),
+            (b"CONNECT a:1 HTTP/1.1\r\nHost: b\r\n\r\n", b"CONNECT a:1 HTTP/1.1\r\nHost: b\r\n\r\n"),
+        ] {
+            let mut edits = Edits::new();
+            look(head, |head| edits.origin_form(head));
+            let found = edits::tests::applied(&mut edits, head);
+            assert_eq!(String::from_utf8_lossy(&found), String::from_utf8_lossy(edited));
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Response heads.
 
+use core::ops::Range;
+
 use super::framing::{self, Measure, ResponseFraming};
 use super::head::{Connection, Field, HeadError, Slots, Survey, Version};
 use super::request::Method;
@@ -29,6 +31,11 @@ pub struct ResponseHead<'h> {
 }
 
 impl ResponseHead<'_> {
+    /// Where the version stands in the head.
+    pub const fn version_span(&self) -> Range<usize> {
+        0..self.version.as_str().len()
+    }
+
     /// Whether another response will follow this one: 1xx, except 101 (RFC 9110 §15.2).
     pub const fn is_interim(&self) -> bool {
         matches!(self.status, 100 | 102..=199)
@@ -102,4 +109,134 @@ fn reason(bytes: &[u8]) -> &[u8] {
     const FRONT: usize = "HTTP/1.1 200 ".len();
     let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
     line.get(FRONT..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::empty_slots;
+    use super::*;
+    use crate::rng::Rng;
+
+    fn refused(head: &[u8]) -> HeadError {
+        match parse_response(head, &mut empty_slots(), Method::Get, FIELDS_MAX) {
+            Err(error) => error,
+            Ok(head) => panic!("{:?} must be refused", String::from_utf8_lossy(head.bytes)),
+        }
+    }
+
+    fn look<T>(head: &[u8], look: impl FnOnce(&ResponseHead<'_>) -> T) -> T {
+        match parse_response(head, &mut empty_slots(), Method::Get, FIELDS_MAX) {
+            Ok(parsed) => look(&parsed),
+            Err(error) => panic!("{:?}: {error}", String::from_utf8_lossy(head)),
+        }
+    }
+
+    #[test]
+    fn status_lines_rfc_9112_section_4() {
+        for (line, status, reason) in [
+            (&b"HTTP/1.1 200 OK"[..], 200, &b"OK"[..]),
+            (b"HTTP/1.1 404 Not Found here", 404, b"Not Found here"),
+            (b"HTTP/1.0 503 ", 503, b""),
+            (b"HTTP/1.1 204", 204, b""),
+            (b"HTTP/1.1 418 th\xe9i\xe8re", 418, b"th\xe9i\xe8re"),
+            (b"HTTP/1.1 999 ?", 999, b"?"),
+            (b"HTTP/1.1 100 x", 100, b"x"),
+        ] {
+            let head = [line, b"\r\nDate: x\r\n\r\n"].concat();
+            look(&head, |head| {
+                assert_eq!((head.status, head.reason, head.has_date), (status, reason, true));
+                assert_eq!(&head.bytes[head.version_span()], head.version.as_str().as_bytes());
+            });
+            look(&[line, b"\r\n\r\n"].concat(), |head| assert!(!head.has_date));
+        }
+        for (line, error) in [
+            ("HTTP/1.1 20 x", HeadError::StatusLine),
+            ("HTTP/1.1 2000 x", HeadError::StatusLine),
+            ("HTTP/1.1 099 x", HeadError::StatusLine),
+            ("HTTP/1.1 000 x", HeadError::StatusLine),
+            ("HTTP/1.1  200 x", HeadError::StatusLine),
+            ("HTTP/1.1 -20 x", HeadError::StatusLine),
+            ("HTTP/1.1 200\tx", HeadError::StatusLine),
+            ("HTTP/1.1 200 a\rb", HeadError::StatusLine),
+            ("HTTP/1.1 200 a\0b", HeadError::StatusLine),
+            ("\r\nHTTP/1.1 200 x", HeadError::StatusLine),
+            ("ICY 200 OK", HeadError::StatusLine),
+            ("HTTP/1.2 200 OK", HeadError::Version),
+            ("HTTP/2.0 200 OK", HeadError::Version),
+            ("HTTP/2 200 OK", HeadError::Version),
+        ] {
+            assert_eq!(refused(format!("{line}\r\nA: b\r\n\r\n").as_bytes()), error, "{line:?}");
+        }
+        assert_eq!(refused(b""), HeadError::StatusLine);
+    }
+
+    #[test]
+    fn fields_and_line_ends_are_as_strict_as_in_requests() {
+        for (head, error) in [
+            (&b"HTTP/1.1 200 OK\nA: b\r\n\r\n"[..], HeadError::BareLineFeed),
+            (b"HTTP/1.1 200 OK\r\nA: b\n\n", HeadError::BareLineFeed),
+            (b"HTTP/1.1 200 OK\n\n", HeadError::BareLineFeed),
+            (b"HTTP/1.1 200 OK\r\nA : b\r\n\r\n", HeadError::FieldName),
+            (b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", HeadError::ObsoleteFold),
+            (b"HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n", HeadError::FieldValue),
+        ] {
+            assert_eq!(refused(head), error, "{:?}", String::from_utf8_lossy(head));
+        }
+    }
+
+    #[test]
+    fn interim_responses_and_persistence() {
+        for (status, interim) in
+            [(100, true), (101, false), (102, true), (103, true), (199, true), (200, false)]
+        {
+            let head = format!("HTTP/1.1 {status} x\r\n\r\n");
+            look(head.as_bytes(), |head| assert_eq!(head.is_interim(), interim, "{status}"));
+        }
+        let persists = |head: &str| {
+            look(head.as_bytes(), |parsed| {
+                assert_eq!(parsed.bytes, head.as_bytes());
+                parsed.persists()
+            })
+        };
+        assert!(persists("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"));
+        assert!(persists("HTTP/1.0 200 OK\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\n"));
+        assert!(!persists("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n"));
+        assert!(!persists("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n"));
+        assert!(!persists("HTTP/1.1 200 OK\r\n\r\n"), "the body ends with the connection");
+        assert!(persists("HTTP/1.1 204 No Content\r\n\r\n"));
+        // RFC 9112 §6.1: such a server may send chunks behind the head all the same.
+        assert!(!persists("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    }
+
+    #[test]
+    fn what_cannot_become_a_response_is_noticed_early() {
+        for (bytes, hopeless) in [
+            ("", false),
+            ("HTTP", false),
+            ("HTTP/1.", false),
+            ("HTTP/1.1 2", false),
+            ("SSH-2.0", true),
+            ("HTTP/2", true),
+        ] {
+            assert_eq!(cannot_be_response(bytes.as_bytes()), hopeless, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn random_heads_never_panic() {
+        const SEED: u64 = 0x5ead;
+        let mut rng = Rng::seeded(SEED);
+        let valid =
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: x, close\r\nX: y\r\nDate: z\r\n\r\n";
+        let mut refused = 0;
+        for _ in 0..100_000 {
+            let mut head = valid.to_vec();
+            for _ in 0..=rng.below(3) {
+                let at = rng.below(u32::try_from(head.len()).unwrap()) as usize;
+                head[at] = rng.bits().to_le_bytes()[0];
+            }
+            refused += u32::from(parse_response(&head, &mut empty_slots(), Method::Get, FIELDS_MAX).is_err());
+        }
+        assert!((10_000..90_000).contains(&refused), "seed {SEED:#x}: {refused}");
+    }
 }
