@@ -7,7 +7,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -114,7 +114,7 @@ pub fn connect(endpoint: &Endpoint) -> io::Result<TcpStream> {
 }
 
 /// What became of a connection that [`connect`] began.
-pub fn connected(stream: &TcpStream) -> io::Result<()> {
+pub fn connected(stream: &impl AsFd) -> io::Result<()> {
     match SockRef::from(stream).take_error()? {
         None => Ok(()),
         Some(error) => Err(error),
@@ -144,7 +144,7 @@ pub fn client_text(address: &SockAddr) -> String {
 }
 
 /// Whether an idle link could still carry a request: nothing came from the host, neither an end nor stray bytes.
-pub fn is_quiet(stream: &TcpStream) -> bool {
+pub fn is_quiet(stream: &impl AsFd) -> bool {
     let mut byte = [MaybeUninit::<u8>::uninit(); 1];
     match SockRef::from(stream).recv_with_flags(&mut byte, PEEK_NOW) {
         Ok(_) => false,
@@ -153,7 +153,7 @@ pub fn is_quiet(stream: &TcpStream) -> bool {
 }
 
 /// Makes the next close of the stream a reset, so that the peer does not take a truncated response for a whole one.
-pub fn reset_on_close(stream: &TcpStream) {
+pub fn reset_on_close(stream: &impl AsFd) {
     // Failing means that the peer has gone already.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
@@ -171,8 +171,11 @@ const ENOMEM: i32 = 12;
 const ENOBUFS: i32 = 105;
 #[cfg(not(target_os = "linux"))]
 const ENOBUFS: i32 = 55;
-/// `MSG_PEEK`; the sockets are non-blocking.
-const PEEK_NOW: i32 = 2;
+/// `MSG_PEEK | MSG_DONTWAIT`.
+#[cfg(target_os = "linux")]
+const PEEK_NOW: i32 = 0x2 | 0x40;
+#[cfg(not(target_os = "linux"))]
+const PEEK_NOW: i32 = 0x2 | 0x80;
 
 fn is_in_progress(error: &io::Error) -> bool {
     #[cfg(target_os = "linux")]

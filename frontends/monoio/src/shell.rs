@@ -1,0 +1,216 @@
+//! The worker: its state, its listeners, its clock.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use homing_core::clock::Tick;
+use homing_core::route::ListenerId;
+use homing_core::worker::{Control, Links, Phase, Wheel, Worker};
+use homing_shell::{Clock, Job, SWEEP, TICK, client_text, is_exhaustion, is_quiet, link_limits};
+use monoio::io::{CancelHandle, Canceller};
+use monoio::net::{TcpListener, TcpStream, UnixListener};
+use slab::Slab;
+use socket2::{SockAddr, Socket};
+
+use crate::connection;
+use crate::link::Link;
+use crate::ring::Ring;
+
+/// What all tasks of one worker share. One thread: borrows are short and never held across an `await`.
+pub(crate) struct Shell {
+    pub(crate) state: RefCell<State>,
+    pub(crate) clock: Clock,
+    pub(crate) phase: Cell<Phase>,
+    control: Arc<Control>,
+}
+
+/// The parts that change.
+pub(crate) struct State {
+    pub(crate) worker: Worker,
+    pub(crate) links: Links<Rc<Link>>,
+    pub(crate) wheel: Wheel,
+    pub(crate) slots: Slab<Slot>,
+    /// An acceptor that waits because the connection cap is reached.
+    full: Vec<Waker>,
+}
+
+/// How others reach a connection's task.
+#[derive(Default)]
+pub(crate) struct Slot {
+    pub(crate) waker: Option<Waker>,
+    /// Its timer has fired.
+    pub(crate) due: bool,
+    /// Its turn for a link has come.
+    pub(crate) turn: bool,
+}
+
+impl State {
+    /// Wakes the connection `key`, if it is still there.
+    pub(crate) fn wake(&mut self, key: u32, note: impl FnOnce(&mut Slot)) {
+        if let Some(slot) = self.slots.get_mut(key as usize) {
+            note(slot);
+            if let Some(waker) = &slot.waker {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// Tells the connection that waits for a link that its turn has come.
+    pub(crate) fn next_in_line(&mut self, waiting: Option<u32>) {
+        if let Some(key) = waiting {
+            self.wake(key, |slot| slot.turn = true);
+        }
+    }
+
+    /// A connection has ended.
+    pub(crate) fn remove(&mut self, key: u32) {
+        self.wheel.clear(key);
+        let _ = self.slots.try_remove(key as usize);
+        self.worker.counters().closed.add();
+        for waker in self.full.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+/// Runs one worker on the calling thread, until the program stops and its connections have ended.
+///
+/// # Errors
+/// The ring cannot be set up, or a listener cannot be taken over.
+pub fn run(mut job: Job, ring: Ring) -> io::Result<()> {
+    let mut runtime = ring.builder().enable_timer().build()?;
+    let clock = Clock::start();
+    let mut worker = job.worker();
+    worker.now = clock.now();
+    let state = State {
+        wheel: Wheel::new(worker.now.tick),
+        links: Links::new(job.link_limits()),
+        worker,
+        slots: Slab::new(),
+        full: Vec::new(),
+    };
+    let phase = Cell::new(Phase::Run);
+    let shell = Rc::new(Shell { state: RefCell::new(state), clock, phase, control: Arc::clone(&job.control) });
+    runtime.block_on(serve(shell, std::mem::take(&mut job.listeners)))
+}
+
+async fn serve(shell: Rc<Shell>, listeners: Vec<(ListenerId, Socket)>) -> io::Result<()> {
+    let canceller = Canceller::new();
+    for (id, socket) in listeners {
+        // io_uring waits by itself; on a non-blocking socket it would say EAGAIN instead.
+        socket.set_nonblocking(false)?;
+        if socket.local_addr()?.is_unix() {
+            let listener = UnixListener::from_std(socket.into())?;
+            monoio::spawn(accept_unix(Rc::clone(&shell), id, listener));
+        } else {
+            let listener = TcpListener::from_std(socket.into())?;
+            monoio::spawn(accept(Rc::clone(&shell), id, listener, canceller.handle()));
+        }
+    }
+    housekeeping(&shell, canceller).await;
+    Ok(())
+}
+
+async fn accept(shell: Rc<Shell>, id: ListenerId, listener: TcpListener, stop: CancelHandle) {
+    while shell.phase.get() == Phase::Run {
+        below_cap(&shell).await;
+        match listener.cancelable_accept(stop.clone()).await {
+            Ok((stream, address)) => {
+                // Fails only on a socket that is dead already.
+                let _ = stream.set_nodelay(true);
+                admit(&shell, id, stream, client_text(&SockAddr::from(address)));
+            }
+            Err(error) if is_exhaustion(&error) => monoio::time::sleep(TICK).await,
+            Err(_) => {}
+        }
+    }
+}
+
+async fn accept_unix(shell: Rc<Shell>, id: ListenerId, listener: UnixListener) {
+    while shell.phase.get() == Phase::Run {
+        below_cap(&shell).await;
+        match listener.accept().await {
+            Ok((stream, _)) => match crate::link::as_tcp(stream) {
+                Ok(stream) => admit(&shell, id, stream, "unix".to_owned()),
+                Err(error) => drop(error),
+            },
+            Err(error) if is_exhaustion(&error) => monoio::time::sleep(TICK).await,
+            Err(_) => {}
+        }
+    }
+}
+
+/// Waits until another connection may be accepted.
+async fn below_cap(shell: &Shell) {
+    poll_fn(|context| {
+        let mut state = shell.state.borrow_mut();
+        if state.slots.len() < state.worker.snapshot().limits.connections as usize {
+            return Poll::Ready(());
+        }
+        state.full.push(context.waker().clone());
+        Poll::Pending
+    })
+    .await;
+}
+
+fn admit(shell: &Rc<Shell>, id: ListenerId, stream: TcpStream, client: String) {
+    let key = {
+        let mut state = shell.state.borrow_mut();
+        state.worker.counters().accepted.add();
+        u32::try_from(state.slots.insert(Slot::default())).unwrap_or(u32::MAX)
+    };
+    monoio::spawn(connection::serve(Rc::clone(shell), key, id, client, stream));
+}
+
+/// Every tick: clocks, timers, the control plane, the log; every second the link pool.
+async fn housekeeping(shell: &Rc<Shell>, canceller: Canceller) {
+    let mut canceller = Some(canceller);
+    let mut published = shell.control.published();
+    let mut swept = Tick::default();
+    let mut deadline = Tick::NEVER;
+    loop {
+        monoio::time::sleep(TICK).await;
+        let now = shell.clock.now();
+        let mut state = shell.state.borrow_mut();
+        state.worker.now = now;
+        state.worker.flush_log();
+        if shell.control.published() != published {
+            published = shell.control.published();
+            state.worker.publish(shell.control.snapshot());
+            state.links.set_limits(link_limits(&shell.control));
+        }
+        while let Some(key) = state.wheel.expire(now.tick) {
+            state.wake(key, |slot| slot.due = true);
+        }
+        if now.tick.since(swept) >= u64::try_from(SWEEP.as_millis()).unwrap_or(1000) {
+            swept = now.tick;
+            state.links.sweep(now.tick, |link| is_quiet(&link.descriptor));
+        }
+        let phase = shell.control.phase();
+        if phase > shell.phase.get() {
+            shell.phase.set(phase);
+            state.worker.stopping = true;
+            state.links.clear();
+            deadline = now.tick.after(state.worker.snapshot().limits.drain_timeout);
+            canceller = canceller.map(Canceller::cancel);
+        }
+        if phase == Phase::Drain && now.tick >= deadline {
+            shell.phase.set(Phase::Stop);
+        }
+        if phase != Phase::Run {
+            let keys: Vec<u32> = state.slots.iter().filter_map(|(key, _)| u32::try_from(key).ok()).collect();
+            for key in &keys {
+                state.wake(*key, |_| {});
+            }
+            // One more turn after a stop, so that tasks can record what they were doing.
+            if keys.is_empty() {
+                state.worker.flush_log();
+                return;
+            }
+        }
+    }
+}
