@@ -30,7 +30,7 @@ impl<'p> Lookup<'p> {
     /// Shows one line of [`Policy::request_field`], in the order received.
     ///
     /// The first usable cookie of the name counts, over all lines: one that decodes, has an address and has not expired
-    /// (Envoy: the first of the name, good or bad; ckparse-055 to ckparse-062, ckparse-069). If none is usable, the most telling
+    /// (Envoy: the first of the name, good or bad; ckparse-055 to ckparse-062, ckparse-069 to ckparse-074). If none is usable, the most telling
     /// miss is kept: expired, which once was a session, over malformed over absent. Of a header and of an envelope the
     /// first line counts, as in Envoy.
     #[inline]

@@ -28,3 +28,6 @@ pub use lookup::{Found, Lookup};
 pub use policy::Policy;
 pub use spec::{CarrierSpec, CookieSpec, PolicyError, PolicySpec};
 pub use verdict::{Miss, Refusal, RefusalReason, Routed, Unplaced, Verdict};
+
+#[cfg(test)]
+mod tests;

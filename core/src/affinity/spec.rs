@@ -327,3 +327,171 @@ const RESERVED_FIELDS: [&str; 29] = [
     "x-forwarded-for",
     "x-forwarded-proto",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::affinity::Policy;
+
+    fn attributes(pairs: &[(&str, &str)]) -> Vec<(Box<str>, Box<str>)> {
+        pairs.iter().map(|&(name, value)| (name.into(), value.into())).collect()
+    }
+
+    fn cookie(name: &str, path: &str, pairs: &[(&str, &str)]) -> PolicySpec {
+        let (ttl, attributes) = (Duration::from_secs(60), attributes(pairs));
+        spec(CarrierSpec::Cookie(CookieSpec { name: name.into(), path: path.into(), ttl, attributes }))
+    }
+
+    fn spec(carrier: CarrierSpec) -> PolicySpec {
+        let (strict, clear_dead, hide_from_upstream, no_cache) = (false, false, false, false);
+        let gone_status = Status::UNAVAILABLE;
+        PolicySpec {
+            carrier,
+            strict,
+            gone_status,
+            clear_dead,
+            hide_from_upstream,
+            no_cache,
+            renew_before: None,
+        }
+    }
+
+    fn error(spec: PolicySpec) -> PolicyError {
+        Policy::compile(spec).unwrap_err()
+    }
+
+    #[test]
+    fn a_cookie_that_cannot_be_read_back_is_refused() {
+        for name in ["", "a b", "a=b", "a;b", "a\"b", " s", "caf\u{e9}", "a\r\nx-evil: 1"] {
+            assert_eq!(error(cookie(name, "/", &[])), PolicyError::CookieName(name.into())); // setc-039 to setc-059
+        }
+        for path in ["foo", "/; Domain=evil", "/\r\nx-evil: 1", "/caf\u{e9}", "/\t"] {
+            assert_eq!(error(cookie("s", path, &[])), PolicyError::CookiePath(path.into())); // setc-016, setc-021, setc-047
+        }
+        for path in ["", "/", "/a b", "/foo?x=1", "//"] {
+            Policy::compile(cookie("$s", path, &[])).unwrap();
+        }
+    }
+
+    #[test]
+    fn attributes_that_would_split_or_repeat_are_refused() {
+        for name in ["", " ", "a=b", "a;b", "a\nb", "caf\u{e9}"] {
+            assert_eq!(error(cookie("s", "/", &[(name, "")])), PolicyError::AttributeName(name.into()));
+        }
+        for value in ["a; b=c", "a\r\n", "\0", "\u{7f}"] {
+            assert_eq!(error(cookie("s", "/", &[("X", value)])), PolicyError::AttributeValue("X".into())); // setc-032
+        }
+        for name in ["HttpOnly", "max-age", " Path", "EXPIRES"] {
+            assert_eq!(error(cookie("s", "/", &[(name, "1")])), PolicyError::AttributeReserved(name.into())); // setc-028
+        }
+        Policy::compile(cookie("s", "/", &[("X", "a\"b"), ("X", " lead trail "), ("A B", "")])).unwrap(); // setc-033 to -036
+    }
+
+    #[test]
+    fn what_browsers_would_drop_is_refused() {
+        let missing = |name: &str, path: &str, pairs: &[(&str, &str)]| match error(cookie(name, path, pairs))
+        {
+            PolicyError::CookiePrefix { missing, .. } => missing,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(missing("__Host-s", "/", &[]), "the attribute Secure"); // setc-038
+        assert_eq!(missing("__host-s", "", &[("secure", "")]), "the path /");
+        assert_eq!(
+            missing("__Host-s", "/", &[("Secure", ""), ("Domain", "a")]),
+            "the absence of the attribute Domain"
+        );
+        assert_eq!(missing("__Secure-s", "/", &[]), "the attribute Secure");
+        Policy::compile(cookie("__Host-s", "/", &[("Secure", "")])).unwrap();
+        Policy::compile(cookie("__Secure-s", "/a", &[("Secure", ""), ("Domain", "a")])).unwrap();
+        let needs = PolicyError::AttributeNeedsSecure;
+        assert_eq!(error(cookie("s", "/", &[("SameSite", "None")])), needs("SameSite=None"));
+        assert_eq!(error(cookie("s", "/", &[("partitioned", "")])), needs("Partitioned"));
+        Policy::compile(cookie("s", "/", &[("SameSite", "Lax")])).unwrap();
+        Policy::compile(cookie("s", "/", &[("SameSite", "none"), ("Secure", "")])).unwrap();
+    }
+
+    #[test]
+    fn lives_and_renewals_must_fit() {
+        let with = |ttl: u64, renew_before: Option<u64>| {
+            let mut spec = cookie("s", "/", &[]);
+            if let CarrierSpec::Cookie(cookie) = &mut spec.carrier {
+                cookie.ttl = Duration::from_secs(ttl);
+            }
+            Policy::compile(PolicySpec { renew_before: renew_before.map(Duration::from_secs), ..spec })
+                .map(drop)
+        };
+        let secs = Duration::from_secs;
+        assert_eq!(with(9_223_372_035, None), Ok(()));
+        assert_eq!(with(9_223_372_036, None), Err(PolicyError::CookieTtl(secs(9_223_372_036)))); // cfg-015
+        assert_eq!(with(60, Some(59)), Ok(()));
+        assert_eq!(
+            with(60, Some(60)),
+            Err(PolicyError::RenewBefore { renew_before: secs(60), ttl: secs(60) })
+        );
+        assert_eq!(with(60, Some(0)), Err(PolicyError::RenewBefore { renew_before: secs(0), ttl: secs(60) }));
+        assert_eq!(with(0, Some(1)), Err(PolicyError::RenewNeedsTtl));
+    }
+
+    #[test]
+    fn fields_that_mean_something_else_are_refused() {
+        let name = |name: &str| FieldName::new(name).unwrap();
+        for taken in [
+            "Host",
+            "cookie",
+            "set-cookie",
+            "content-length",
+            "transfer-encoding",
+            "connection",
+            "date",
+            "location",
+        ] {
+            let refused = PolicyError::FieldReserved(name(taken));
+            assert_eq!(error(spec(CarrierSpec::Header { name: name(taken) })), refused); // hdr-077 to hdr-090
+            assert_eq!(error(spec(CarrierSpec::Envelope { name: name(taken) })), refused); // env-114 to env-116
+        }
+        let header = |change: fn(&mut PolicySpec)| {
+            let mut spec = spec(CarrierSpec::Header { name: name("x-sess") });
+            change(&mut spec);
+            Policy::compile(spec).map(drop)
+        };
+        assert_eq!(header(|spec| spec.no_cache = true), Ok(()));
+        assert_eq!(header(|spec| spec.clear_dead = true), Err(PolicyError::NeedsCookie("clear_dead")));
+        assert_eq!(
+            header(|spec| spec.hide_from_upstream = true),
+            Err(PolicyError::NeedsCookie("hide_from_upstream"))
+        );
+        assert_eq!(
+            header(|spec| spec.renew_before = Some(Duration::MAX)),
+            Err(PolicyError::NeedsCookie("renew_before"))
+        );
+    }
+
+    #[test]
+    fn a_policy_must_fit_the_head() {
+        let long = "a".repeat(INSERT_MAX);
+        let fits = |error| matches!(error, PolicyError::InsertTooLong(bytes) if bytes > INSERT_MAX);
+        assert!(fits(error(cookie(&long, "/", &[]))));
+        assert!(fits(error(cookie("s", "/", &[("X", &long)]))));
+        assert!(fits(error(spec(CarrierSpec::Envelope { name: FieldName::new(&long).unwrap() }))));
+        let clear_dead = PolicySpec { clear_dead: true, ..cookie("s", "/", &[]) };
+        assert_eq!(error(clear_dead), PolicyError::ClearNeedsStrict);
+    }
+
+    /// Every message says which setting, and what to do.
+    #[test]
+    fn messages_name_the_setting_and_the_remedy() {
+        let cases = [
+            (PolicyError::CookieName("a b".into()), "cookie name \"a b\"", "use letters"),
+            (PolicyError::CookiePath("x".into()), "cookie path \"x\"", "leave the path empty"),
+            (PolicyError::CookieTtl(Duration::MAX), "cookie ttl", "use a shorter one"),
+            (PolicyError::AttributeReserved("Path".into()), "attribute \"Path\"", "remove it"),
+            (PolicyError::NeedsCookie("clear_dead"), "clear_dead", "remove it"),
+            (PolicyError::RenewNeedsTtl, "renew_before", "give the cookie a ttl"),
+            (PolicyError::InsertTooLong(5000), "5000 bytes", "shorten"),
+        ];
+        for (error, setting, remedy) in cases {
+            let text = error.to_string();
+            assert!(text.contains(setting) && text.contains(remedy), "{text}");
+        }
+    }
+}

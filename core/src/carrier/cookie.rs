@@ -65,7 +65,7 @@ impl Cookie {
     ///
     /// As in Envoy, a piece is what stands between semicolons, quoted or not; spaces, but not tabs, may stand in front of
     /// the name; the name is case-sensitive; nothing else is trimmed (SEMANTICS 2.5; ckparse-*, fuzzck-*). Envoy stops
-    /// at the first cookie of the name even when it is empty or rubbish (ckparse-055 to ckparse-062, ckparse-069);
+    /// at the first cookie of the name even when it is empty or rubbish (ckparse-055 to ckparse-062, ckparse-069 to ckparse-074);
     /// two cookies of one name with different paths or domains are common, so here the caller may go on.
     #[inline]
     pub fn values<'l>(&self, line: &'l [u8]) -> impl Iterator<Item = &'l [u8]> {
@@ -152,4 +152,187 @@ fn begins_piece(before: &[u8], at_start: bool) -> bool {
 fn split_piece(value: &[u8]) -> (&[u8], &[u8]) {
     let end = memchr(b';', value).unwrap_or(value.len());
     value.split_at_checked(end).unwrap_or((value, b""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    fn cookie(name: &str) -> Cookie {
+        Cookie::new(name, "/", 0, &[])
+    }
+
+    fn values(line: &str) -> Vec<String> {
+        cookie("sess").values(line.as_bytes()).map(|value| value.escape_ascii().to_string()).collect()
+    }
+
+    /// The rule of SEMANTICS 2.5, written down naively.
+    fn naive(name: &str, line: &[u8]) -> Vec<Vec<u8>> {
+        let pieces = line.split(|&byte| byte == b';');
+        let keyed = pieces.filter_map(|piece| {
+            let spaces = piece.iter().take_while(|&&byte| byte == b' ').count();
+            let equals = piece.iter().position(|&byte| byte == b'=')?;
+            Some((piece.get(spaces..equals)?.to_vec(), piece[equals + 1..].to_vec()))
+        });
+        keyed.filter(|(key, _)| key == name.as_bytes()).map(|(_, value)| value).collect()
+    }
+
+    #[test]
+    fn a_cookie_is_found_between_semicolons() {
+        let one = [
+            "sess=T",
+            "a=b; sess=T; c=d",
+            "a=b;sess=T",
+            ";; ;a=b;;sess=T;;",
+            "foo; sess=T",
+            "=foo; sess=T",
+            "sess; sess=T",
+            "$Version=1; sess=T; $Path=/",
+            "a=sess=X; sess=T",
+            "   sess=T",
+            "xsess=1; sess=T",
+        ];
+        for line in one {
+            assert_eq!(values(line), ["T"], "{line:?}"); // ckparse-037 to ckparse-051, ckparse-095
+        }
+        let none = [
+            "SESS=T",
+            "sessx=T",
+            "xsess=T",
+            "\"sess\"=T",
+            "sess =T",
+            "\tsess=T",
+            "a=b,sess=T",
+            "a=b, sess=T",
+            "sess",
+            "",
+            "a=b;\tsess=T",
+            "x=  sess=T",
+            "x sess=T",
+            "xsess=  sess=T",
+        ];
+        for line in none {
+            assert!(values(line).is_empty(), "{line:?}"); // ckparse-019 to ckparse-043, ckparse-077 to ckparse-101
+        }
+        // ckparse-053 to ckparse-062: the caller decides which is usable
+        assert_eq!(values("sess=BAD; sess=T"), ["BAD", "T"]);
+        assert_eq!(values("sess=; sess=T"), ["", "T"]);
+        assert_eq!(values("sess= T"), [" T"]);
+        assert_eq!(values("sess==T"), ["=T"]);
+        assert_eq!(values("sess=sess=1;a; sess=2"), ["sess=1", "2"]);
+        assert_eq!(values("sess=T  ; a=b"), ["T  "]);
+    }
+
+    #[test]
+    fn the_scan_agrees_with_the_naive_rule() {
+        let mut rng = Rng::seeded(17);
+        let mut found = 0;
+        for round in 0..50_000 {
+            let part = |rng: &mut Rng| {
+                ["s", "ss=", "s=", ";", "; ", " ", "\t", "=", "T", "\"", ";s=", "; ss=x"]
+                    [rng.below(12) as usize]
+            };
+            let line: String = (0..rng.below(14)).map(|_| part(&mut rng)).collect();
+            for name in ["s", "ss"] {
+                let fast: Vec<Vec<u8>> = cookie(name).values(line.as_bytes()).map(<[u8]>::to_vec).collect();
+                assert_eq!(fast, naive(name, line.as_bytes()), "seed 17 round {round} {name} {line:?}");
+                found += fast.len();
+            }
+        }
+        assert!(found > 20_000, "{found}");
+    }
+
+    #[track_caller]
+    fn hides(line: &str, expected: Option<&str>) {
+        let mut out = b"left over".to_vec();
+        let edit = cookie("sess").hide(line.as_bytes(), &mut out);
+        let shown = (edit, String::from_utf8(out).unwrap());
+        let wanted = match expected {
+            Some("") => (LineEdit::Drop, String::new()),
+            Some(rest) => (LineEdit::Write, rest.to_owned()),
+            None => (LineEdit::Keep, String::new()),
+        };
+        assert_eq!(shown, wanted, "{line:?}");
+    }
+
+    #[test]
+    fn hiding_takes_our_cookies_out_and_nothing_else() {
+        hides("sess=T", Some(""));
+        hides("sess=", Some(""));
+        hides("sess=T; sess=U", Some(""));
+        hides(" ; sess=T;; ", Some(""));
+        hides("sess=T; a=b", Some("a=b"));
+        hides("a=b; sess=T", Some("a=b"));
+        hides("a=b; sess=T; c=d", Some("a=b; c=d"));
+        hides("a=b;sess=T;c=d", Some("a=b;c=d"));
+        hides("a=b; sess=T;c=d; sess=U;  e=f", Some("a=b;c=d;  e=f"));
+        hides("a=b; sess=T;", Some("a=b"));
+        hides("a=b;; sess=T; ;c=d", Some("a=b;c=d"));
+        hides("sess=T;  a=\"x y\" ", Some("a=\"x y\""));
+        hides("sess=\"T\"; flag", Some("flag"));
+        hides("sess=a=b; =c", Some("=c"));
+        // What a server that trims would take for our cookie.
+        hides("a=b; sess =T", Some("a=b"));
+        hides("a=b;\tsess\t= T", Some("a=b"));
+    }
+
+    #[test]
+    fn hiding_leaves_a_line_without_our_cookie_alone() {
+        for line in
+            ["", "a=b", "a=b;;  c=d; ", "SESS=T", "xsess=T; sessx=T", "sess", "a=sess=T", "\"sess\"=T"]
+        {
+            hides(line, None);
+        }
+    }
+
+    #[track_caller]
+    fn mints(cookie: &Cookie, expected: &str) {
+        let address = Address::new(b"127.0.0.1:21102").unwrap();
+        let mut out = Vec::new();
+        cookie.mint(address, UnixSecs::new(1_795_406_005), &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    fn attributes(pairs: &[(&str, &str)]) -> Vec<(Box<str>, Box<str>)> {
+        pairs.iter().map(|&(name, value)| (name.into(), value.into())).collect()
+    }
+
+    #[test]
+    fn set_cookie_is_envoys_byte_for_byte() {
+        let timeless = "Cg8xMjcuMC4wLjE6MjExMDI=";
+        let timed = "Cg8xMjcuMC4wLjE6MjExMDIQ8fGO2AY=";
+        mints(&Cookie::new("sess", "", 0, &[]), &format!("sess=\"{timeless}\"; HttpOnly")); // setc-013
+        mints(&Cookie::new("sess", "/", 0, &[]), &format!("sess=\"{timeless}\"; Path=/; HttpOnly")); // setc-001
+        mints(&Cookie::new("sess", "/", 60, &[]), &format!("sess=\"{timed}\"; Max-Age=60; Path=/; HttpOnly")); // setc-004
+        mints(&Cookie::new("sess", "", 60, &[]), &format!("sess=\"{timed}\"; Max-Age=60; HttpOnly")); // setc-012
+        let all = attributes(&[("Secure", ""), ("SameSite", "None"), ("Partitioned", "")]);
+        let expected =
+            format!("s=\"{timed}\"; Max-Age=60; Path=/; Secure; SameSite=None; Partitioned; HttpOnly");
+        mints(&Cookie::new("s", "/", 60, &all), &expected); // setc-025
+    }
+
+    /// setc-011; and no ttl and no clock make an expiry that reads as past.
+    #[test]
+    fn an_expiry_never_overflows() {
+        let mut out = Vec::new();
+        let cookie = Cookie::new("s", "", 9_223_372_035, &[]);
+        for now in [UnixSecs::new(1_795_406_005), UnixSecs::new(u64::MAX)] {
+            out.clear();
+            cookie.mint(Address::new(b"1.1.1.1:1").unwrap(), now, &mut out);
+            let value = out.split(|&byte| byte == b'"').nth(1).unwrap();
+            let expires = token::decode_cookie(value).unwrap().token.expires.unwrap().get();
+            assert_eq!(expires, now.get().saturating_add(9_223_372_035).min(i64::MAX.cast_unsigned()));
+        }
+    }
+
+    #[test]
+    fn clearing_names_the_same_cookie() {
+        let domain = attributes(&[("Domain", "example.com"), ("Secure", "")]);
+        let cookie = Cookie::new("sess", "/app", 60, &domain);
+        let mut out = Vec::new();
+        cookie.clear(&mut out);
+        assert_eq!(out, b"sess=\"\"; Max-Age=0; Path=/app; Domain=example.com; Secure; HttpOnly");
+        assert!(out.len() <= cookie.value_max());
+    }
 }

@@ -163,3 +163,6 @@ impl<'a> Reader<'a> {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -262,3 +262,173 @@ impl core::error::Error for DecodeError {}
 fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    fn in_base64(bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        base64::encode_into(bytes, &mut out);
+        out
+    }
+
+    fn cookie(bytes: &[u8]) -> Result<(String, Form), DecodeError> {
+        decode_cookie(&in_base64(bytes)).map(|decoded| (decoded.token.address.to_string(), decoded.form))
+    }
+
+    fn header(bytes: &[u8]) -> Result<(String, Form), DecodeError> {
+        decode_header(&in_base64(bytes)).map(|decoded| (decoded.token.address.to_string(), decoded.form))
+    }
+
+    #[test]
+    fn a_cookie_holds_a_message_or_the_old_form() {
+        let message = |address: &str| Ok((address.to_owned(), Form::Message));
+        let legacy = |address: &str| Ok((address.to_owned(), Form::Legacy));
+        assert_eq!(cookie(b"\x0a\x0f127.0.0.1:21102"), message("127.0.0.1:21102")); // pb-001
+        assert_eq!(cookie(b"\x0a\x09localhost"), message("localhost")); // addr-019: a message may name anything
+        assert_eq!(cookie(b"127.0.0.1:21102"), legacy("127.0.0.1:21102")); // pb-203
+        assert_eq!(cookie(b"[::1]:80"), legacy("[::1]:80")); // pb-225
+        assert_eq!(cookie(b"/run/b.sock"), legacy("/run/b.sock"));
+        assert_eq!(cookie(b"@b"), Err(DecodeError::NoAddress)); // a message of one unknown field
+        assert_eq!(cookie(b"@upstream"), legacy("@upstream"));
+    }
+
+    /// pb-205 to pb-210: these texts are valid messages of unknown fields.
+    #[test]
+    fn an_address_text_is_recognised_before_the_message_reader_eats_it() {
+        for text in ["9.9.9.9:1", "10.0.0.1:80", "10.0.0.1:8080"] {
+            let eaten = message::read(text.as_bytes());
+            assert_eq!(eaten, Some(message::Message { address: b"", expires: 0 }), "{text} is no collision");
+            assert_eq!(cookie(text.as_bytes()), Ok((text.to_owned(), Form::Legacy)));
+        }
+        // pb-239 is eaten too, but a text without a port never was a token: no address, as in Envoy.
+        assert_eq!(cookie(b"127.0.0.1"), Err(DecodeError::NoAddress));
+    }
+
+    #[test]
+    fn bytes_of_neither_kind_are_no_token() {
+        // pb-054, pb-172, pb-229 to pb-237, b64-058
+        let rubbish: [&[u8]; 8] = [
+            b"\x0a\x0f127.0.0.1:21102\x80\x80\x80\x80\x10\x01",
+            b"\x0a\x0f1",
+            b"hello",
+            b"127.0.0.1:21102\n",
+            b"127.0.0.1:21102 ",
+            b"127.0.0.1:21102;99999999999",
+            b"localhost:21102",
+            b"\0\0\0",
+        ];
+        for bytes in rubbish {
+            assert_eq!(cookie(bytes), Err(DecodeError::NoToken), "{}", bytes.escape_ascii());
+        }
+        assert_eq!(cookie(b"\x0a\x00"), Err(DecodeError::NoAddress)); // pb-005
+        assert_eq!(cookie(b"\x10\x05"), Err(DecodeError::NoAddress)); // pb-009
+        assert_eq!(decode_cookie(b"").unwrap_err(), DecodeError::Empty);
+        assert_eq!(decode_cookie(b"\"\"").unwrap_err(), DecodeError::Empty); // ckparse-061
+    }
+
+    #[test]
+    fn exactly_one_pair_of_quotes_is_taken_away() {
+        let good: [&[u8]; 2] = [b"CgEx", b"\"CgEx\""]; // ckparse-001, ckparse-003
+        let bad: [&[u8]; 6] = [b"\"CgEx", b"CgEx\"", b"'CgEx'", b"\"\"CgEx\"\"", b"\" CgEx \"", b"\""];
+        assert!(good.iter().all(|value| decode_cookie(value).is_ok()));
+        assert!(bad.iter().all(|value| decode_cookie(value).unwrap_err() == DecodeError::Base64));
+    }
+
+    /// pb-199 to pb-202 are longer and tokens to Envoy.
+    #[test]
+    fn a_value_is_looked_at_up_to_a_bound() {
+        let padded = |unknown: usize| {
+            let mut bytes = b"\x0a\x0f127.0.0.1:21102".to_vec();
+            bytes.extend((0..unknown).flat_map(|_| [0x18, 1]));
+            in_base64(&bytes)
+        };
+        let longest = padded((TOKEN_MAX / 4 * 3 - 17) / 2);
+        assert_eq!(longest.len(), TOKEN_MAX);
+        assert!(decode_cookie(&longest).is_ok());
+        assert_eq!(decode_cookie(&padded(2000)).unwrap_err(), DecodeError::TooLong);
+        let long_address = [&b"\x0a\x81\x01"[..], &[b'a'; 129]].concat();
+        assert_eq!(cookie(&long_address), Err(DecodeError::AddressTooLong));
+    }
+
+    #[test]
+    fn a_header_holds_an_address_only() {
+        assert_eq!(header(b"127.0.0.1:21102"), Ok(("127.0.0.1:21102".into(), Form::Text))); // hdr-003
+        assert_eq!(header(b"[::1]:80"), Ok(("[::1]:80".into(), Form::Text)));
+        assert_eq!(header(b"/run/b.sock"), Ok(("/run/b.sock".into(), Form::Text)));
+        assert_eq!(header(b"\x0a\x0f127.0.0.1:21102"), Err(DecodeError::NoToken)); // hdr-009
+        assert_eq!(header(b"127.0.0.1:21102\n"), Err(DecodeError::NoToken)); // hdr-039
+        assert_eq!(decode_header(b"127.0.0.1:21102").unwrap_err(), DecodeError::Base64); // hdr-037
+        assert_eq!(decode_header(b"\"MTI3LjAuMC4xOjIxMTAy\"").unwrap_err(), DecodeError::Base64);
+    }
+
+    #[test]
+    fn an_envelope_is_opened_and_closed() {
+        let value = b"MTI3LjAuMC4xOjIxMTAy;UV:c2lk"; // env-029
+        let decoded = decode_envelope(value).unwrap();
+        assert_eq!(
+            (decoded.token.address.as_bytes(), decoded.form),
+            (&b"127.0.0.1:21102"[..], Form::Envelope)
+        );
+        let mut out = b"x".to_vec();
+        unwrap_envelope(value, &mut out).unwrap();
+        assert_eq!(out, b"xsid");
+        out.clear();
+        encode_envelope(&decoded.token.address, b"sid", &mut out);
+        assert_eq!(out, value);
+        assert_eq!(decode_envelope(b"!!!!;UV:c2lk").unwrap_err(), DecodeError::Base64); // env-071
+        assert!(unwrap_envelope(b"!!!!;UV:c2lk", &mut out).is_ok());
+    }
+
+    #[test]
+    fn what_is_encoded_decodes_again() {
+        let mut rng = Rng::seeded(5);
+        let mut out = Vec::new();
+        for round in 0..1000 {
+            let [a, b, c, d, ..] = rng.bits().to_le_bytes();
+            let address = Address::new(format!("{a}.{b}.{c}.{d}:{}", rng.below(65_536)).as_bytes()).unwrap();
+            let expires = (rng.below(2) == 0).then(|| UnixSecs::new(1 + (rng.bits() >> 2)));
+            out.clear();
+            encode_cookie(&Token { address, expires }, &mut out);
+            let read = decode_cookie(&out).unwrap();
+            assert_eq!(
+                (read.token.address, read.token.expires, read.form),
+                (address, expires, Form::Message),
+                "{round}"
+            );
+            out.clear();
+            encode_header(&address, &mut out);
+            assert_eq!(decode_header(&out).unwrap().token.address, address, "{round}");
+            let value: Vec<u8> = (0..=rng.below(3000)).map(|_| 1 + rng.below(255) as u8).collect();
+            let safe = !value.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
+            out.clear();
+            encode_envelope(&address, &value, &mut out);
+            let mut unwrapped = Vec::new();
+            assert_eq!(unwrap_envelope(&out, &mut unwrapped).is_ok(), safe, "{round}");
+            assert!(!safe || unwrapped == value, "{round}");
+        }
+    }
+
+    /// exp-001 to exp-058, as classes.
+    #[test]
+    fn a_token_counts_until_the_second_it_names() {
+        let now = UnixSecs::new(1_795_406_005);
+        let expired = |expires: u64| {
+            let address = Address::new(b"1").unwrap();
+            Token { address, expires: Some(UnixSecs::new(expires)) }.is_expired(now)
+        };
+        let past = [now.get() - 1, now.get() - 60, 1, 100_000, 1 << 63, (1 << 63) + now.get() + 60, u64::MAX];
+        let future =
+            [now.get(), now.get() + 1, 1 << 31, 1 << 32, 1 << 62, i64::MAX.cast_unsigned(), now.get() * 1000];
+        assert!(past.iter().all(|&at| expired(at)));
+        assert!(!future.iter().any(|&at| expired(at) && at >= now.get()));
+        let explicit_zero = decode_cookie(&in_base64(b"\x0a\x011\x10\x00")).unwrap(); // exp-025
+        assert_eq!(explicit_zero.token.expires, None);
+        assert_eq!(explicit_zero.token.remaining_secs(now), None);
+        let token = Token { expires: Some(UnixSecs::new(now.get() + 7)), ..explicit_zero.token };
+        assert_eq!(token.remaining_secs(now), Some(7));
+        assert_eq!(Token { expires: Some(UnixSecs::new(u64::MAX)), ..token }.remaining_secs(now), Some(0));
+    }
+}
