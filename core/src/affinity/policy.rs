@@ -94,6 +94,7 @@ impl Policy {
 
     /// Begins to read a request. `target` is the raw path with its query. `None`: out of the cookie's scope,
     /// so nothing is to be read, and nothing to be written later either.
+    #[inline]
     pub fn lookup(&self, target: &[u8], now: UnixSecs) -> Option<Lookup<'_>> {
         match &self.carrier {
             Carrier::Cookie(cookie) if !cookie.scope().contains(target) => None,

@@ -129,16 +129,19 @@ impl Found {
 
 impl Unplaced {
     /// Why the request has no home.
+    #[inline]
     pub fn miss(&self) -> Miss {
         self.miss
     }
 
     /// What the session field said.
+    #[inline]
     pub fn found(&self) -> &Found {
         &self.found
     }
 
     /// The balancer chose `host`.
+    #[inline]
     pub fn placed(self, host: HostRef) -> Routed {
         Routed { host, pinned: false, found: self.found }
     }
@@ -146,11 +149,13 @@ impl Unplaced {
 
 impl Routed {
     /// The chosen host.
+    #[inline]
     pub fn host(&self) -> HostRef {
         self.host
     }
 
     /// What the session field said.
+    #[inline]
     pub fn found(&self) -> &Found {
         &self.found
     }
@@ -160,6 +165,7 @@ impl Routed {
     ///
     /// Envoy's override holds for the first attempt only, so there a strict session moves on every retry, and a soft one
     /// never moves without a retry policy (SEMANTICS 5.6; retry-012 to retry-022, fail-008, fail-013).
+    #[inline]
     pub fn moved(self, policy: &Policy, to: HostRef) -> Result<Self, Refusal> {
         if self.pinned && policy.strict() {
             let reason = RefusalReason::ConnectFailed;

@@ -2,7 +2,7 @@
 
 use super::LineEdit;
 use crate::field::FieldName;
-use crate::token::{self, Address, DecodeError, ENVELOPE_VALUE_MAX, Token};
+use crate::token::{self, Address, ENVELOPE_VALUE_MAX};
 
 /// A compiled envelope carrier.
 #[derive(Clone, Debug)]
@@ -19,18 +19,6 @@ impl Envelope {
     /// The field to read and to write.
     pub fn field(&self) -> &FieldName {
         &self.field
-    }
-
-    /// Reads the field's first line; further ones do not count. The second value tells whether the line is an envelope
-    /// that the upstream must not see: that does not depend on its address (env-053, env-071).
-    ///
-    /// An upstream value with CR, LF or NUL makes the whole line malformed and leaves it as it is; Envoy answers 503
-    /// (env-093 to env-102).
-    pub fn read(&self, line: &[u8]) -> (Result<Token, DecodeError>, bool) {
-        match token::open_envelope(line) {
-            Ok(address) => (address.map(|decoded| decoded.token), true),
-            Err(error) => (Err(error), false),
-        }
     }
 
     /// What the upstream gets of the field's `nth` line when the first is an envelope: the value inside, once.

@@ -1,7 +1,7 @@
 //! A header of our own: the address in base64 (SEMANTICS 3).
 
 use crate::field::FieldName;
-use crate::token::{self, Address, DecodeError, Token};
+use crate::token::{self, Address};
 
 /// A compiled header carrier. The request's header goes upstream as it is.
 #[derive(Clone, Debug)]
@@ -18,11 +18,6 @@ impl Header {
     /// The field to read and to write.
     pub fn field(&self) -> &FieldName {
         &self.field
-    }
-
-    /// Reads the field's first line; further ones do not count, as in Envoy (hdr-025 to hdr-032).
-    pub fn read(&self, line: &[u8]) -> Result<Token, DecodeError> {
-        token::decode_header(line).map(|decoded| decoded.token)
     }
 
     /// Writes the value that names `address` to the end of `out`.

@@ -10,10 +10,10 @@ use crate::limits::TOKEN_MAX;
 const DECODED_MAX: usize = TOKEN_MAX / 4 * 3;
 
 /// Room for one decoded value, so that decoding needs no heap.
-pub(super) struct Scratch([u8; DECODED_MAX]);
+pub(crate) struct Scratch([u8; DECODED_MAX]);
 
 impl Scratch {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self([0; DECODED_MAX])
     }
 

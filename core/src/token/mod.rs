@@ -14,6 +14,7 @@ use core::fmt;
 use crate::clock::UnixSecs;
 use crate::limits::{ADDRESS_MAX, TOKEN_MAX};
 
+pub(crate) use self::base64::Scratch;
 pub use envelope::ENVELOPE_VALUE_MAX;
 
 /// A host address as text, held by value.
@@ -82,40 +83,20 @@ pub enum DecodeError {
 /// unknown fields (pb-205 to pb-210 and a twentieth of all IPv4 addresses: there the session is silently lost). And
 /// bytes that are neither a message nor an address are no token, while Envoy takes them for the address of a host that
 /// never comes, which a strict session answers with 503 until the client drops the cookie (pb-054, pb-230, ...).
-#[inline]
 pub fn decode_cookie(value: &[u8]) -> Result<Decoded, DecodeError> {
-    let mut scratch = base64::Scratch::new();
-    let bytes = scratch.decode(unquoted(value))?;
-    if text::is_socket(bytes) {
-        return Ok(Decoded { token: Token::forever(bytes)?, form: Form::Legacy });
-    }
-    match message::read(bytes) {
-        Some(message) if message.address.is_empty() => Err(DecodeError::NoAddress),
-        Some(message) => {
-            let address = Address::new(message.address).ok_or(DecodeError::AddressTooLong)?;
-            let expires = (message.expires != 0).then_some(UnixSecs::new(message.expires));
-            Ok(Decoded { token: Token { address, expires }, form: Form::Message })
-        }
-        None if text::is_path(bytes) => Ok(Decoded { token: Token::forever(bytes)?, form: Form::Legacy }),
-        None => Err(DecodeError::NoToken),
-    }
+    read_cookie(value, &mut Scratch::new())?.decoded()
 }
 
 /// Reads a header's value: an address in base64 (SEMANTICS 3.1).
 ///
 /// Other bytes are no token; Envoy takes them for the address of a host that never comes (hdr-010, hdr-040, hdr-042).
 pub fn decode_header(value: &[u8]) -> Result<Decoded, DecodeError> {
-    let mut scratch = base64::Scratch::new();
-    let bytes = scratch.decode(value)?;
-    if text::is_socket(bytes) || text::is_path(bytes) {
-        return Ok(Decoded { token: Token::forever(bytes)?, form: Form::Text });
-    }
-    Err(DecodeError::NoToken)
+    read_header(value, &mut Scratch::new())?.decoded()
 }
 
 /// Reads an envelope: an address in base64, `;UV:` and the upstream's own value in base64 (SEMANTICS 4.2).
 pub fn decode_envelope(value: &[u8]) -> Result<Decoded, DecodeError> {
-    open_envelope(value)?
+    read_envelope(value, &mut Scratch::new())??.decoded()
 }
 
 /// Writes the upstream's own value out of an envelope to the end of `out`; its address need not be good.
@@ -144,10 +125,49 @@ pub fn encode_envelope(address: &Address, upstream_value: &[u8], out: &mut Vec<u
     base64::encode_into(upstream_value, out);
 }
 
+/// A token that still lies where it was decoded: a miss is found without copying it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading<'s> {
+    pub(crate) address: &'s [u8],
+    pub(crate) expires: Option<UnixSecs>,
+    form: Form,
+}
+
+/// As [`decode_cookie`].
+#[inline]
+pub(crate) fn read_cookie<'s>(value: &[u8], scratch: &'s mut Scratch) -> Result<Reading<'s>, DecodeError> {
+    let bytes = scratch.decode(unquoted(value))?;
+    if text::is_socket(bytes) {
+        return Reading::text(bytes, Form::Legacy);
+    }
+    match message::read(bytes) {
+        Some(message) if message.address.is_empty() => Err(DecodeError::NoAddress),
+        Some(message) if message.address.len() > ADDRESS_MAX => Err(DecodeError::AddressTooLong),
+        Some(message) => {
+            let expires = (message.expires != 0).then_some(UnixSecs::new(message.expires));
+            Ok(Reading { address: message.address, expires, form: Form::Message })
+        }
+        None if text::is_path(bytes) => Reading::text(bytes, Form::Legacy),
+        None => Err(DecodeError::NoToken),
+    }
+}
+
+/// As [`decode_header`].
+pub(crate) fn read_header<'s>(value: &[u8], scratch: &'s mut Scratch) -> Result<Reading<'s>, DecodeError> {
+    let bytes = scratch.decode(value)?;
+    if text::is_socket(bytes) || text::is_path(bytes) {
+        return Reading::text(bytes, Form::Text);
+    }
+    Err(DecodeError::NoToken)
+}
+
 /// As [`decode_envelope`], but tells an envelope with a bad address (the inner error) from what is no envelope.
-pub(crate) fn open_envelope(value: &[u8]) -> Result<Result<Decoded, DecodeError>, DecodeError> {
+pub(crate) fn read_envelope<'s>(
+    value: &[u8],
+    scratch: &'s mut Scratch,
+) -> Result<Result<Reading<'s>, DecodeError>, DecodeError> {
     let envelope = envelope::open(value)?;
-    Ok(decode_header(envelope.address).map(|decoded| Decoded { form: Form::Envelope, ..decoded }))
+    Ok(read_header(envelope.address, scratch).map(|reading| Reading { form: Form::Envelope, ..reading }))
 }
 
 /// The length of the longest value that [`encode_cookie`] writes.
@@ -203,8 +223,7 @@ impl Token {
     /// Whether the token has stopped counting; in the very second it names it still counts (exp-002).
     #[inline]
     pub fn is_expired(&self, now: UnixSecs) -> bool {
-        let now = i64::try_from(now.get()).unwrap_or(i64::MAX);
-        self.expires.is_some_and(|expires| now > expires.get().cast_signed())
+        has_passed(self.expires, now)
     }
 
     /// The whole seconds for which the token will still count; `None`: for ever.
@@ -215,9 +234,16 @@ impl Token {
         }
         self.expires.map(|expires| expires.get().saturating_sub(now.get()))
     }
+}
 
-    fn forever(address: &[u8]) -> Result<Self, DecodeError> {
-        Ok(Self { address: Address::new(address).ok_or(DecodeError::AddressTooLong)?, expires: None })
+impl<'s> Reading<'s> {
+    fn text(address: &'s [u8], form: Form) -> Result<Self, DecodeError> {
+        Ok(Reading { address, expires: None, form })
+    }
+
+    fn decoded(self) -> Result<Decoded, DecodeError> {
+        let address = Address::new(self.address).ok_or(DecodeError::AddressTooLong)?;
+        Ok(Decoded { token: Token { address, expires: self.expires }, form: self.form })
     }
 }
 
@@ -257,6 +283,13 @@ impl fmt::Display for DecodeError {
 }
 
 impl core::error::Error for DecodeError {}
+
+/// Whether a token that expires then has expired now.
+#[inline]
+pub(crate) fn has_passed(expires: Option<UnixSecs>, now: UnixSecs) -> bool {
+    let now = i64::try_from(now.get()).unwrap_or(i64::MAX);
+    expires.is_some_and(|expires| now > expires.get().cast_signed())
+}
 
 /// Takes exactly one pair of double quotes away (SEMANTICS 2.5 step 4).
 fn unquoted(value: &[u8]) -> &[u8] {
