@@ -30,10 +30,11 @@ impl<'p> Lookup<'p> {
 
     /// Shows one line of [`Policy::request_field`], in the order received.
     ///
-    /// The first usable cookie of the name counts, over all lines: one that decodes, has an address and has not expired
-    /// (Envoy: the first of the name, good or bad; ckparse-055 to ckparse-062, ckparse-069 to ckparse-074). If none is usable, the most telling
-    /// miss is kept: expired, which once was a session, over malformed over absent. Of a header and of an envelope the
-    /// first line counts, as in Envoy (hdr-025 to hdr-032, env-085 to env-090).
+    /// The first usable cookie of the name counts, over all lines: one that decodes, has an address and has not
+    /// expired (Envoy: the first of the name, good or bad; ckparse-055 to ckparse-062, ckparse-069 to ckparse-074).
+    /// If none is usable, the most telling miss is kept: expired, which once was a session, over malformed over
+    /// absent. Of a header and of an envelope the first line counts, as in Envoy (hdr-025 to hdr-032, env-085 to
+    /// env-090).
     ///
     /// The first line of an envelope also tells whether there is a value to unwrap: that does not depend on its address
     /// (env-053, env-071). One whose value holds CR, LF or NUL is malformed and stays as it is; Envoy answers 503

@@ -1,12 +1,11 @@
 //! L1, the affinity core: policy → lookup → verdict → edits. Usable alone, knows no HTTP parser.
 //!
 //! ```text
-//!           Policy::lookup ──▶ Lookup ──offer each line, read──▶ Found ──find──┬─▶ Pin(Routed) ─────────┐
-//!                │                                                            ├─▶ Place(Unplaced)      ├─▶ Routed::response_edit
-//!                ▼                                                            │       └─placed(host)─▶ ┘     ▲       │
-//!           out of scope: nothing is                                          └─▶ Refuse(Refusal)            └─moved─┤
-//!           read, nothing is written                                                ▲                                │
-//!                                                                                   └── strict, its host failed ─────┘
+//! Policy::lookup ─▶ Lookup ─offer, read─▶ Found ─find─┬─▶ Pin ────────────────────┬─▶ Routed ─▶ response_edit
+//!      │                                              ├─▶ Place ─▶ Unplaced ─placed┘    │ ▲
+//!      ▼                                              └─▶ Refuse ─▶ Refusal ◀──┐        │ │
+//! out of scope: nothing is read or written                                     └─ strict├─┘ else
+//!                                                                                     moved
 //! ```
 //!
 //! A [`Routed`] exists only once a host is chosen, and its response edit is asked for only when that host has answered:

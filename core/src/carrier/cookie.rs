@@ -63,10 +63,11 @@ impl Cookie {
 
     /// The values of all cookies of our name in one `cookie` line, in order, quotes included.
     ///
-    /// As in Envoy, a piece is what stands between semicolons, quoted or not; spaces, but not tabs, may stand in front of
-    /// the name; the name is case-sensitive; nothing else is trimmed (SEMANTICS 2.5; ckparse-*, fuzzck-*). Envoy stops
-    /// at the first cookie of the name even when it is empty or rubbish (ckparse-055 to ckparse-062, ckparse-069 to ckparse-074);
-    /// two cookies of one name with different paths or domains are common, so here the caller may go on.
+    /// As in Envoy, a piece is what stands between semicolons, quoted or not; spaces, but not tabs, may stand in
+    /// front of the name; the name is case-sensitive; nothing else is trimmed (SEMANTICS 2.5; ckparse-*, fuzzck-*).
+    /// Envoy stops at the first cookie of the name even when it is empty or rubbish (ckparse-055 to ckparse-062,
+    /// ckparse-069 to ckparse-074); two cookies of one name with different paths or domains are common, so here the
+    /// caller may go on.
     #[inline]
     pub fn values<'l>(&self, line: &'l [u8]) -> impl Iterator<Item = &'l [u8]> {
         let key_len = self.key.needle().len();

@@ -41,7 +41,9 @@ pub(super) fn read(bytes: &[u8]) -> Option<Message<'_>> {
         match reader.tag()? {
             (1, Wire::Bytes) => {
                 message.address = reader.bytes()?;
-                core::str::from_utf8(message.address).ok()?;
+                if !message.address.is_ascii() {
+                    core::str::from_utf8(message.address).ok()?;
+                }
             }
             (2, Wire::Varint) => message.expires = reader.varint(VARINT_MAX)?,
             (field, wire) => reader.skip(field, wire, 0)?,
