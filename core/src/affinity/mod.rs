@@ -1,11 +1,10 @@
 //! L1, the affinity core: policy → lookup → verdict → edits. Usable alone, knows no HTTP parser.
 //!
 //! ```text
-//! Policy::lookup ─▶ Lookup ─offer, read─▶ Found ─find─┬─▶ Pin ────────────────────┬─▶ Routed ─▶ response_edit
-//!      │                                              ├─▶ Place ─▶ Unplaced ─placed┘    │ ▲
-//!      ▼                                              └─▶ Refuse ─▶ Refusal ◀──┐        │ │
-//! out of scope: nothing is read or written                                     └─ strict├─┘ else
-//!                                                                                     moved
+//! Policy::lookup ─▶ Lookup ─offer, read─▶ Found ─find─┬─▶ Pin ────────────────────▶ Routed ─▶ response_edit
+//!      │                                              ├─▶ Place: Unplaced ─placed─▶  ▲ │ moved
+//!      ▼                                              │                              └─┤
+//! out of scope: nothing is read or written            └─▶ Refuse: Refusal ◀────────────┘ strict, its own host failed
 //! ```
 //!
 //! A [`Routed`] exists only once a host is chosen, and its response edit is asked for only when that host has answered:
