@@ -42,6 +42,11 @@ impl fmt::Display for FieldError {
 impl core::error::Error for FieldError {}
 
 impl FieldName {
+    /// The request field that holds the client's cookies (RFC 6265 §4.2).
+    pub(crate) fn cookie() -> Self {
+        Self("cookie".into())
+    }
+
     /// Checks `name` and stores it in lower case.
     pub fn new(name: &str) -> Result<Self, FieldError> {
         if name.is_empty() {

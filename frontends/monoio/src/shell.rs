@@ -3,6 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::net::TcpStream as StdStream;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -12,7 +14,7 @@ use homing_core::route::ListenerId;
 use homing_core::worker::{Control, Links, Phase, Wheel, Worker};
 use homing_shell::{Clock, Job, SWEEP, TICK, client_text, is_exhaustion, is_quiet, link_limits};
 use monoio::io::{CancelHandle, Canceller};
-use monoio::net::{TcpListener, TcpStream, UnixListener};
+use monoio::net::{TcpListener, TcpStream};
 use slab::Slab;
 use socket2::{SockAddr, Socket};
 
@@ -101,12 +103,12 @@ pub fn run(mut job: Job, ring: Ring) -> io::Result<()> {
 async fn serve(shell: Rc<Shell>, listeners: Vec<(ListenerId, Socket)>) -> io::Result<()> {
     let canceller = Canceller::new();
     for (id, socket) in listeners {
-        // io_uring waits by itself; on a non-blocking socket it would say EAGAIN instead.
-        socket.set_nonblocking(false)?;
         if socket.local_addr()?.is_unix() {
-            let listener = UnixListener::from_std(socket.into())?;
-            monoio::spawn(accept_unix(Rc::clone(&shell), id, listener));
+            let readiness = TcpStream::from_std(OwnedFd::from(socket.try_clone()?).into())?;
+            monoio::spawn(accept_unix(Rc::clone(&shell), id, socket, readiness));
         } else {
+            // io_uring waits by itself; on a non-blocking socket it would say EAGAIN instead.
+            socket.set_nonblocking(false)?;
             let listener = TcpListener::from_std(socket.into())?;
             monoio::spawn(accept(Rc::clone(&shell), id, listener, canceller.handle()));
         }
@@ -130,18 +132,26 @@ async fn accept(shell: Rc<Shell>, id: ListenerId, listener: TcpListener, stop: C
     }
 }
 
-async fn accept_unix(shell: Rc<Shell>, id: ListenerId, listener: UnixListener) {
+/// Unix listeners are waited for with `readiness`, a second descriptor of `listener`, since monoio's own unix streams are
+/// of another type than the rest of the shell speaks.
+async fn accept_unix(shell: Rc<Shell>, id: ListenerId, listener: Socket, readiness: TcpStream) {
     while shell.phase.get() == Phase::Run {
         below_cap(&shell).await;
-        match listener.accept().await {
-            Ok((stream, _)) => match crate::link::as_tcp(stream) {
-                Ok(stream) => admit(&shell, id, stream, "unix".to_owned()),
-                Err(error) => drop(error),
-            },
-            Err(error) if is_exhaustion(&error) => monoio::time::sleep(TICK).await,
-            Err(_) => {}
+        let accepted = match readiness.readable(true).await {
+            Ok(()) => homing_shell::accept(&listener),
+            Err(error) => Err(error),
+        };
+        match accepted.and_then(|accepted| accepted.map(taken_over).transpose()) {
+            Ok(Some((stream, client))) => admit(&shell, id, stream, client),
+            Ok(None) => {}
+            Err(_) => monoio::time::sleep(TICK).await,
         }
     }
+}
+
+fn taken_over((stream, client): (StdStream, String)) -> io::Result<(TcpStream, String)> {
+    stream.set_nonblocking(false)?;
+    Ok((TcpStream::from_std(stream)?, client))
 }
 
 /// Waits until another connection may be accepted.

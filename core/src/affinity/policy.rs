@@ -1,0 +1,112 @@
+//! A session policy, compiled once and shared.
+
+use core::time::Duration;
+
+use super::{CarrierSpec, Lookup, PolicyError, PolicySpec, RefusalReason};
+use crate::carrier::{Cookie, Envelope, Header};
+use crate::clock::UnixSecs;
+use crate::field::{FieldName, Status};
+use crate::limits::INSERT_MAX;
+
+/// A compiled session policy.
+#[derive(Debug)]
+pub struct Policy {
+    pub(super) carrier: Carrier,
+    pub(super) clear_dead: bool,
+    pub(super) hide_from_upstream: bool,
+    pub(super) no_cache: bool,
+    pub(super) renew_before: Option<Duration>,
+    strict: bool,
+    gone_status: Status,
+}
+
+/// Where the token travels.
+#[derive(Debug)]
+pub(super) enum Carrier {
+    Cookie(Box<Cookie>),
+    Header(Header),
+    Envelope(Envelope),
+}
+
+impl Policy {
+    /// Checks the specification and prepares everything that does not depend on the request.
+    pub fn compile(spec: PolicySpec) -> Result<Self, PolicyError> {
+        spec.check()?;
+        let carrier = match spec.carrier {
+            CarrierSpec::Cookie(cookie) => {
+                let ttl_secs = cookie.ttl_secs();
+                Carrier::Cookie(Box::new(Cookie::new(
+                    &cookie.name,
+                    &cookie.path,
+                    ttl_secs,
+                    &cookie.attributes,
+                )))
+            }
+            CarrierSpec::Header { name } => Carrier::Header(Header::new(name)),
+            CarrierSpec::Envelope { name } => Carrier::Envelope(Envelope::new(name)),
+        };
+        let policy = Self {
+            carrier,
+            clear_dead: spec.clear_dead,
+            hide_from_upstream: spec.hide_from_upstream,
+            no_cache: spec.no_cache,
+            renew_before: spec.renew_before,
+            strict: spec.strict,
+            gone_status: spec.gone_status,
+        };
+        let insert_max = policy.insert_max();
+        if insert_max > INSERT_MAX { Err(PolicyError::InsertTooLong(insert_max)) } else { Ok(policy) }
+    }
+
+    /// The request field whose lines are to be offered: `cookie`, or the configured header.
+    pub fn request_field(&self) -> &FieldName {
+        match &self.carrier {
+            Carrier::Cookie(cookie) => cookie.field(),
+            Carrier::Header(header) => header.field(),
+            Carrier::Envelope(envelope) => envelope.field(),
+        }
+    }
+
+    /// The response field whose lines decide the edit (header and envelope); `None` for cookies.
+    pub fn response_field(&self) -> Option<&FieldName> {
+        match &self.carrier {
+            Carrier::Cookie(_) => None,
+            Carrier::Header(header) => Some(header.field()),
+            Carrier::Envelope(envelope) => Some(envelope.field()),
+        }
+    }
+
+    /// Whether the policy is strict.
+    pub fn strict(&self) -> bool {
+        self.strict
+    }
+
+    /// The most bytes a response edit can write: name, value, and the lines around them.
+    pub fn insert_max(&self) -> usize {
+        let (name, value_max) = match &self.carrier {
+            Carrier::Cookie(cookie) => ("set-cookie", cookie.value_max()),
+            Carrier::Header(header) => (header.field().as_str(), header.value_max()),
+            Carrier::Envelope(envelope) => (envelope.field().as_str(), envelope.value_max()),
+        };
+        let no_cache = if self.no_cache { "cache-control: private\r\n" } else { "" };
+        name.len() + ": ".len() + value_max + "\r\n".len() + no_cache.len()
+    }
+
+    /// Begins to read a request. `target` is the raw path with its query. `None`: out of the cookie's scope,
+    /// so nothing is to be read, and nothing to be written later either.
+    #[inline]
+    pub fn lookup(&self, target: &[u8], now: UnixSecs) -> Option<Lookup<'_>> {
+        match &self.carrier {
+            Carrier::Cookie(cookie) if !cookie.scope().contains(target) => None,
+            _ => Some(Lookup::new(self, now)),
+        }
+    }
+
+    /// The status of a refusal: only a host that is gone has a configurable one (SEMANTICS 5.4).
+    pub(super) fn refusal_status(&self, reason: RefusalReason) -> Status {
+        match reason {
+            RefusalReason::Gone => self.gone_status,
+            RefusalReason::Barred | RefusalReason::ConnectFailed => Status::UNAVAILABLE,
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! One client connection: two directions polled together while there is something to do, a bare socket while it rests.
+//!
+//! ```text
+//!            ┌────────────── busy: the exchange, two windows, a link ──────────────┐
+//!  accept ──▶│ inward:  step ─▶ read client ─▶ filled   step ─▶ write link ─▶ sent │──▶ over
+//!            │ outward: step ─▶ read link   ─▶ filled   step ─▶ write client ─▶ …  │
+//!            └───────▲──────────────── nothing for half a second ──────┬───────────┘
+//!                    └──────────── readable ─── rest: the socket ◀─────┘
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use homing_core::clock::Tick;
+use homing_core::exchange::{Dial, Dialed, Direction, Exchange, LinkOrder, Over, Step};
+use homing_core::route::ListenerId;
+use homing_core::window::Window;
+use homing_core::worker::{LinkKey, Obtained, Phase};
+use homing_shell::{connected, is_quiet, reset_on_close};
+use monoio::io::{
+    AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller, OwnedReadHalf, OwnedWriteHalf, Splitable,
+};
+use monoio::net::TcpStream;
+use socket2::SockRef;
+
+use crate::lend::{Descriptor, Live, Spare};
+use crate::link::Link;
+use crate::shell::{Shell, State};
+
+/// `ECANCELED`: a read that was called back.
+const CANCELLED: i32 = 125;
+
+/// How a busy phase ends.
+enum End {
+    /// The connection is over.
+    Over(Over),
+    /// Nothing is expected soon.
+    Rest,
+}
+
+/// A connection while it is busy.
+struct Conn {
+    shell: Rc<Shell>,
+    key: u32,
+    exchange: RefCell<Exchange>,
+    inbound: RefCell<Window>,
+    outbound: RefCell<Window>,
+    client: Descriptor,
+    link: RefCell<Option<Rc<Link>>>,
+    canceller: RefCell<Canceller>,
+    /// A read of the client is under way.
+    reading: Cell<bool>,
+    /// One direction had news that the other may have to know.
+    stirred: Cell<bool>,
+    resting: Cell<bool>,
+}
+
+/// Serves one connection from accept to close.
+pub(crate) async fn serve(shell: Rc<Shell>, key: u32, id: ListenerId, client: String, mut stream: TcpStream) {
+    loop {
+        // Boxed, so that a resting connection's task is small.
+        let (end, returned) = Box::pin(busy(&shell, key, id, &client, stream)).await;
+        match (end, returned) {
+            (End::Rest, Some(whole)) => stream = whole,
+            (End::Over(_) | End::Rest, _) => break,
+        }
+        if !rest(&shell, key, &stream).await {
+            break;
+        }
+    }
+    shell.state.borrow_mut().remove(key);
+}
+
+/// Waits until a resting client speaks; false: it has had its time, or the program stops.
+async fn rest(shell: &Shell, key: u32, stream: &TcpStream) -> bool {
+    let deadline = {
+        let mut state = shell.state.borrow_mut();
+        let now = shell.clock.now().tick;
+        let deadline = now.after(state.worker.snapshot().limits.keep_alive_timeout);
+        state.wheel.clear(key);
+        state.wheel.set(key, deadline);
+        deadline
+    };
+    let mut readable = pin!(stream.readable(true));
+    poll_fn(|context| {
+        if let Poll::Ready(readiness) = readable.as_mut().poll(context) {
+            return Poll::Ready(readiness.is_ok());
+        }
+        let mut state = shell.state.borrow_mut();
+        let now = state.worker.now.tick;
+        if let Some(slot) = state.slots.get_mut(key as usize) {
+            slot.due = false;
+            slot.waker.get_or_insert_with(|| context.waker().clone());
+        }
+        if now >= deadline || shell.phase.get() != Phase::Run {
+            return Poll::Ready(false);
+        }
+        state.wheel.set(key, deadline);
+        Poll::Pending
+    })
+    .await
+}
+
+/// Serves requests until the connection is over or rests; gives the stream back in the latter case.
+async fn busy(
+    shell: &Rc<Shell>,
+    key: u32,
+    id: ListenerId,
+    client: &str,
+    stream: TcpStream,
+) -> (End, Option<TcpStream>) {
+    let descriptor = Descriptor::of(stream.as_raw_fd());
+    let exchange = {
+        let mut state = shell.state.borrow_mut();
+        state.worker.now = shell.clock.now();
+        Exchange::new(id, client, &state.worker)
+    };
+    let conn = Conn {
+        shell: Rc::clone(shell),
+        key,
+        exchange: RefCell::new(exchange),
+        inbound: RefCell::default(),
+        outbound: RefCell::default(),
+        client: descriptor,
+        link: RefCell::default(),
+        canceller: RefCell::default(),
+        reading: Cell::new(false),
+        stirred: Cell::new(false),
+        resting: Cell::new(false),
+    };
+    let (mut reader, mut writer) = stream.into_split();
+    let end = {
+        let mut inward = pin!(conn.inward(&mut reader));
+        let mut outward = pin!(conn.outward(&mut writer));
+        poll_fn(|context| conn.poll(context, inward.as_mut(), outward.as_mut())).await
+    };
+    conn.leave(&end);
+    (end, reader.reunite(writer).ok())
+}
+
+impl Conn {
+    /// Polls both directions until neither has news for the other.
+    fn poll(
+        &self,
+        context: &mut Context<'_>,
+        mut inward: Pin<&mut impl Future<Output = ()>>,
+        mut outward: Pin<&mut impl Future<Output = ()>>,
+    ) -> Poll<End> {
+        self.enter(context);
+        loop {
+            self.stirred.set(false);
+            let _ = inward.as_mut().poll(context);
+            let _ = outward.as_mut().poll(context);
+            if let Some(over) = self.exchange.borrow().over() {
+                return Poll::Ready(End::Over(over));
+            }
+            if self.resting.get() {
+                return Poll::Ready(End::Rest);
+            }
+            if !self.stirred.get() {
+                break;
+            }
+        }
+        let deadline = self.exchange.borrow().deadline();
+        self.shell.state.borrow_mut().wheel.set(self.key, deadline);
+        Poll::Pending
+    }
+
+    /// Takes note of what others have to say to this connection: its timer, the program's phase.
+    fn enter(&self, context: &Context<'_>) {
+        let state = &mut *self.shell.state.borrow_mut();
+        state.worker.now = self.shell.clock.now();
+        let Some(slot) = state.slots.get_mut(self.key as usize) else { return };
+        slot.waker.get_or_insert_with(|| context.waker().clone());
+        let due = std::mem::take(&mut slot.due);
+        let phase = self.shell.phase.get();
+        if !due && phase == Phase::Run {
+            return;
+        }
+        let mut exchange = self.exchange.borrow_mut();
+        match phase {
+            Phase::Run => {}
+            Phase::Drain => exchange.drain(&state.worker),
+            Phase::Stop => exchange.stop(&mut state.worker),
+        }
+        if due && exchange.deadline() <= state.worker.now.tick {
+            exchange.expired(&mut state.worker);
+        }
+        self.obey(&mut exchange, state);
+        if self.reading.get() && !exchange.wants_fill(Direction::Request) {
+            drop(exchange);
+            self.canceller.replace_with(|canceller| std::mem::take(canceller).cancel());
+        }
+    }
+
+    /// The request direction.
+    async fn inward(&self, reader: &mut OwnedReadHalf<TcpStream>) {
+        loop {
+            match self.next(Direction::Request).await {
+                Step::Fill => self.read_client(reader).await,
+                Step::Send(count) => self.write_link(count).await,
+                Step::Dial(dial) => self.dial(dial).await,
+                Step::HalfClose => {
+                    if let Some(link) = self.link.borrow().as_deref() {
+                        link.half_close();
+                    }
+                    self.report(|exchange, state| exchange.half_closed(Direction::Request, &mut state.worker));
+                }
+                Step::Rest => {
+                    self.resting.set(true);
+                    return;
+                }
+                Step::Hold => {}
+            }
+        }
+    }
+
+    /// The response direction.
+    async fn outward(&self, writer: &mut OwnedWriteHalf<TcpStream>) {
+        loop {
+            match self.next(Direction::Response).await {
+                Step::Fill => self.read_link().await,
+                Step::Send(count) => self.write_client(writer, count).await,
+                Step::HalfClose => {
+                    // Failing means that the client has gone already, which the next read will say.
+                    let _ = writer.shutdown().await;
+                    self.report(|exchange, state| exchange.half_closed(Direction::Response, &mut state.worker));
+                }
+                Step::Dial(_) | Step::Rest | Step::Hold => {}
+            }
+        }
+    }
+
+    /// The direction's next step that is not a wait.
+    async fn next(&self, direction: Direction) -> Step {
+        poll_fn(|_| {
+            let mut state = self.shell.state.borrow_mut();
+            let mut exchange = self.exchange.borrow_mut();
+            let step = match direction {
+                Direction::Request => exchange.request(&mut self.inbound.borrow_mut(), &mut state.worker),
+                Direction::Response => exchange.response(&mut self.outbound.borrow_mut(), &mut state.worker),
+            };
+            self.obey(&mut exchange, &mut state);
+            match step {
+                Step::Hold => Poll::Pending,
+                step => Poll::Ready(step),
+            }
+        })
+        .await
+    }
+
+    /// Reports news to the exchange.
+    fn report(&self, news: impl FnOnce(&mut Exchange, &mut State)) {
+        self.stirred.set(true);
+        let mut state = self.shell.state.borrow_mut();
+        let mut exchange = self.exchange.borrow_mut();
+        news(&mut exchange, &mut state);
+        self.obey(&mut exchange, &mut state);
+    }
+
+    /// Does with the link what the exchange orders.
+    fn obey(&self, exchange: &mut Exchange, state: &mut State) {
+        let Some(order) = exchange.take_link_order() else { return };
+        self.stirred.set(true);
+        let Some(link) = self.link.take() else { return };
+        let key = link.key;
+        let waiting = match order {
+            LinkOrder::Pool => state.links.release(key, link, state.worker.now.tick),
+            LinkOrder::Close => {
+                link.shut();
+                state.links.closed(key)
+            }
+        };
+        state.next_in_line(waiting);
+    }
+
+    async fn read_client(&self, reader: &mut OwnedReadHalf<TcpStream>) {
+        let spare = self.lend(&self.inbound);
+        let handle = self.canceller.borrow().handle();
+        self.reading.set(true);
+        let (result, spare) = reader.cancelable_read(spare, handle).await;
+        self.reading.set(false);
+        self.inbound.replace(spare.0);
+        self.filled(Direction::Request, result, &self.inbound);
+    }
+
+    async fn read_link(&self) {
+        let Some(link) = self.link.borrow().clone() else { return pend_once().await };
+        let spare = self.lend(&self.outbound);
+        let (result, spare) = {
+            let mut reader = link.reader.borrow_mut();
+            reader.read(spare).await
+        };
+        self.outbound.replace(spare.0);
+        if self.holds(&link) {
+            self.filled(Direction::Response, result, &self.outbound);
+        }
+    }
+
+    async fn write_link(&self, len: usize) {
+        let Some(link) = self.link.borrow().clone() else { return pend_once().await };
+        let live = Live { window: self.inbound.take(), len };
+        let (result, live) = {
+            let mut writer = link.writer.borrow_mut();
+            writer.write(live).await
+        };
+        self.inbound.replace(live.window);
+        if self.holds(&link) {
+            self.sent(Direction::Request, result, &self.inbound);
+        }
+    }
+
+    async fn write_client(&self, writer: &mut OwnedWriteHalf<TcpStream>, len: usize) {
+        let live = Live { window: self.outbound.take(), len };
+        let (result, live) = writer.write(live).await;
+        self.outbound.replace(live.window);
+        self.sent(Direction::Response, result, &self.outbound);
+    }
+
+    /// Moves a window with room out of its place, to be lent.
+    fn lend(&self, window: &RefCell<Window>) -> Spare {
+        let mut window = window.take();
+        self.shell.state.borrow_mut().worker.windows.lend(&mut window);
+        Spare(window)
+    }
+
+    fn filled(&self, direction: Direction, result: io::Result<usize>, window: &RefCell<Window>) {
+        self.report(|exchange, state| {
+            let window = &mut *window.borrow_mut();
+            match result {
+                Ok(count) => exchange.filled(direction, window, count, &mut state.worker),
+                // Called back: there is no news, only a window at rest.
+                Err(error) if error.raw_os_error() == Some(CANCELLED) => {}
+                Err(_) => exchange.fill_failed(direction, window, &mut state.worker),
+            }
+        });
+    }
+
+    fn sent(&self, direction: Direction, result: io::Result<usize>, window: &RefCell<Window>) {
+        self.report(|exchange, state| match result {
+            Ok(count) => exchange.sent(direction, &mut window.borrow_mut(), count, &mut state.worker),
+            Err(_) => exchange.send_failed(direction, &mut state.worker),
+        });
+    }
+
+    /// Whether `link` is still the one in use: results of another one do not count.
+    fn holds(&self, link: &Rc<Link>) -> bool {
+        self.link.borrow().as_ref().is_some_and(|held| Rc::ptr_eq(held, link))
+    }
+
+    /// Finds a link: the one held, a pooled one, or a new connection.
+    async fn dial(&self, dial: Dial) {
+        let Some((cell, endpoint)) = ({
+            let exchange = self.exchange.borrow();
+            exchange.host(dial.host).map(|host| (host.shared_cell().clone(), host.endpoint().clone()))
+        }) else {
+            return self.report(|exchange, state| exchange.dialed(Dialed::Failed, &mut state.worker));
+        };
+        let key = LinkKey::of(&cell);
+        if self.keeps_held(key, dial) {
+            return self.report(|exchange, state| exchange.dialed(Dialed::Reused, &mut state.worker));
+        }
+        let dialed = loop {
+            let obtained = self.shell.state.borrow_mut().links.obtain(&cell, self.key, dial.fresh);
+            match obtained {
+                Obtained::Link(link) if dial.checked && !is_quiet(&link.descriptor) => {
+                    let mut state = self.shell.state.borrow_mut();
+                    let waiting = state.links.closed(key);
+                    state.next_in_line(waiting.filter(|&waiting| waiting != self.key));
+                }
+                Obtained::Link(link) => {
+                    self.link.replace(Some(link));
+                    break Dialed::Reused;
+                }
+                Obtained::Connect => break self.connect(key, &endpoint).await,
+                Obtained::Wait if self.await_turn(key).await => {}
+                Obtained::Wait | Obtained::Full => break Dialed::Full,
+            }
+        };
+        self.report(|exchange, state| exchange.dialed(dialed, &mut state.worker));
+    }
+
+    /// Keeps the link that is held if it serves; else gives it back.
+    fn keeps_held(&self, key: LinkKey, dial: Dial) -> bool {
+        let Some(held) = self.link.take() else { return false };
+        let quiet = !dial.checked || is_quiet(&held.descriptor);
+        if held.key == key && !dial.fresh && quiet {
+            self.link.replace(Some(held));
+            return true;
+        }
+        let state = &mut *self.shell.state.borrow_mut();
+        let waiting = if quiet && !dial.fresh {
+            state.links.release(held.key, held, state.worker.now.tick)
+        } else {
+            state.links.closed(held.key)
+        };
+        state.next_in_line(waiting);
+        false
+    }
+
+    async fn connect(&self, key: LinkKey, endpoint: &homing_core::hosts::Endpoint) -> Dialed {
+        self.report(|exchange, state| exchange.dial_begins(&state.worker));
+        match self.connected(key, endpoint).await {
+            Ok(link) => {
+                self.link.replace(Some(link));
+                Dialed::Fresh
+            }
+            Err(_) => {
+                let mut state = self.shell.state.borrow_mut();
+                let waiting = state.links.closed(key);
+                state.next_in_line(waiting);
+                Dialed::Failed
+            }
+        }
+    }
+
+    /// A non-blocking connect and a wait for writability: a connect of monoio's own that is called back leaks its
+    /// descriptor.
+    async fn connected(&self, key: LinkKey, endpoint: &homing_core::hosts::Endpoint) -> io::Result<Rc<Link>> {
+        let stream = homing_shell::connect(endpoint)?;
+        let waiting = TcpStream::from_std(stream.try_clone()?)?;
+        let mut writable = pin!(waiting.writable(true));
+        poll_fn(|context| match writable.as_mut().poll(context) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending if self.exchange.borrow().wants_dial() => Poll::Pending,
+            Poll::Pending => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        })
+        .await?;
+        connected(&stream)?;
+        Link::new(key, stream)
+    }
+
+    /// Waits in the line for a full host; false: for too long.
+    async fn await_turn(&self, key: LinkKey) -> bool {
+        self.report(|exchange, state| exchange.dial_waits(&state.worker));
+        poll_fn(|_| {
+            let mut state = self.shell.state.borrow_mut();
+            if state.slots.get_mut(self.key as usize).is_some_and(|slot| std::mem::take(&mut slot.turn)) {
+                return Poll::Ready(true);
+            }
+            if self.exchange.borrow().wants_dial() {
+                return Poll::Pending;
+            }
+            let waiting = state.links.give_up(key, self.key);
+            state.next_in_line(waiting);
+            Poll::Ready(false)
+        })
+        .await
+    }
+
+    /// Gives back what the busy phase held.
+    fn leave(&self, end: &End) {
+        let mut state = self.shell.state.borrow_mut();
+        self.obey(&mut self.exchange.borrow_mut(), &mut state);
+        state.worker.windows.retire(&mut self.inbound.borrow_mut());
+        state.worker.windows.retire(&mut self.outbound.borrow_mut());
+        state.wheel.clear(self.key);
+        state.wheel.set(self.key, Tick::NEVER);
+        match end {
+            End::Over(Over::Abort) => reset_on_close(&self.client),
+            End::Over(Over::Close) => {
+                // Reads that are still under way must not keep the descriptor open.
+                let _ = SockRef::from(&self.client).shutdown(Shutdown::Both);
+            }
+            End::Rest => {}
+        }
+    }
+}
+
+/// Lets the other direction, which has taken the link away, have its turn.
+async fn pend_once() {
+    let mut pended = false;
+    poll_fn(|_| if std::mem::replace(&mut pended, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
