@@ -24,7 +24,8 @@ use homing_core::window::Window;
 use homing_core::worker::{LinkKey, Obtained, Phase};
 use homing_shell::{connected, is_quiet, reset_on_close};
 use monoio::io::{
-    AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller, OwnedReadHalf, OwnedWriteHalf, Splitable,
+    AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller, OwnedReadHalf, OwnedWriteHalf,
+    Splitable,
 };
 use monoio::net::TcpStream;
 use socket2::SockRef;
@@ -210,7 +211,9 @@ impl Conn {
                     if let Some(link) = self.link.borrow().as_deref() {
                         link.half_close();
                     }
-                    self.report(|exchange, state| exchange.half_closed(Direction::Request, &mut state.worker));
+                    self.report(|exchange, state| {
+                        exchange.half_closed(Direction::Request, &mut state.worker);
+                    });
                 }
                 Step::Rest => {
                     self.resting.set(true);
@@ -230,7 +233,9 @@ impl Conn {
                 Step::HalfClose => {
                     // Failing means that the client has gone already, which the next read will say.
                     let _ = writer.shutdown().await;
-                    self.report(|exchange, state| exchange.half_closed(Direction::Response, &mut state.worker));
+                    self.report(|exchange, state| {
+                        exchange.half_closed(Direction::Response, &mut state.worker);
+                    });
                 }
                 Step::Dial(_) | Step::Rest | Step::Hold => {}
             }
@@ -290,6 +295,7 @@ impl Conn {
         self.filled(Direction::Request, result, &self.inbound);
     }
 
+    #[expect(clippy::await_holding_refcell_ref, reason = "only this direction borrows the link's reader")]
     async fn read_link(&self) {
         let Some(link) = self.link.borrow().clone() else { return pend_once().await };
         let spare = self.lend(&self.outbound);
@@ -303,6 +309,7 @@ impl Conn {
         }
     }
 
+    #[expect(clippy::await_holding_refcell_ref, reason = "only this direction borrows the link's writer")]
     async fn write_link(&self, len: usize) {
         let Some(link) = self.link.borrow().clone() else { return pend_once().await };
         let live = Live { window: self.inbound.take(), len };
@@ -424,16 +431,19 @@ impl Conn {
     /// descriptor.
     async fn connected(&self, key: LinkKey, endpoint: &homing_core::hosts::Endpoint) -> io::Result<Rc<Link>> {
         let stream = homing_shell::connect(endpoint)?;
-        let waiting = TcpStream::from_std(stream.try_clone()?)?;
-        let mut writable = pin!(waiting.writable(true));
-        poll_fn(|context| match writable.as_mut().poll(context) {
-            Poll::Ready(result) => Poll::Ready(result),
-            Poll::Pending if self.exchange.borrow().wants_dial() => Poll::Pending,
-            Poll::Pending => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-        })
-        .await?;
-        connected(&stream)?;
-        Link::new(key, stream)
+        let descriptor = Descriptor::of(stream.as_raw_fd());
+        let stream = TcpStream::from_std(stream)?;
+        {
+            let mut writable = pin!(stream.writable(true));
+            poll_fn(|context| match writable.as_mut().poll(context) {
+                Poll::Ready(result) => Poll::Ready(result),
+                Poll::Pending if self.exchange.borrow().wants_dial() => Poll::Pending,
+                Poll::Pending => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            })
+            .await?;
+        }
+        connected(&descriptor)?;
+        Link::new(key, descriptor, stream)
     }
 
     /// Waits in the line for a full host; false: for too long.

@@ -2,7 +2,10 @@
 //!
 //! A completion runtime needs a buffer for as long as the operation runs, so the whole window moves into the operation
 //! and comes back with its result. Nobody else can touch it meanwhile, as nobody else has it.
-#![expect(unsafe_code, reason = "an io_uring operation works on raw pointers and descriptors; each block has its proof")]
+#![expect(
+    unsafe_code,
+    reason = "an io_uring operation works on raw pointers and descriptors; each block has its proof"
+)]
 
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 

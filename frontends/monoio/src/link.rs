@@ -2,8 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{Shutdown, TcpStream as StdStream};
-use std::os::fd::AsRawFd;
+use std::net::Shutdown;
 use std::rc::Rc;
 
 use homing_core::worker::LinkKey;
@@ -23,12 +22,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Takes over a connected stream.
-    pub(crate) fn new(key: LinkKey, stream: StdStream) -> io::Result<Rc<Self>> {
+    /// Takes over a connected stream and its descriptor.
+    pub(crate) fn new(key: LinkKey, descriptor: Descriptor, stream: TcpStream) -> io::Result<Rc<Self>> {
         // io_uring waits by itself; on a non-blocking socket it would say EAGAIN instead.
-        stream.set_nonblocking(false)?;
-        let descriptor = Descriptor::of(stream.as_raw_fd());
-        let (reader, writer) = TcpStream::from_std(stream)?.into_split();
+        SockRef::from(&descriptor).set_nonblocking(false)?;
+        let (reader, writer) = stream.into_split();
         Ok(Rc::new(Self { key, descriptor, reader: RefCell::new(reader), writer: RefCell::new(writer) }))
     }
 

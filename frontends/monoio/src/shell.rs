@@ -96,7 +96,8 @@ pub fn run(mut job: Job, ring: Ring) -> io::Result<()> {
         full: Vec::new(),
     };
     let phase = Cell::new(Phase::Run);
-    let shell = Rc::new(Shell { state: RefCell::new(state), clock, phase, control: Arc::clone(&job.control) });
+    let shell =
+        Rc::new(Shell { state: RefCell::new(state), clock, phase, control: Arc::clone(&job.control) });
     runtime.block_on(serve(shell, std::mem::take(&mut job.listeners)))
 }
 
