@@ -208,9 +208,9 @@ impl<'m> Compiler<'m, '_> {
                     self.problems.add(
                         &host.address.at,
                         format!(
-                            "{} is already a host here, by {}",
+                            "{} is already a host here, at {}",
                             endpoint.address_text(),
-                            first.address.at
+                            first.address.at.line_text()
                         ),
                         "name each address once: a token could not tell the two apart",
                     );
@@ -229,7 +229,7 @@ impl<'m> Compiler<'m, '_> {
         };
         Cluster::compile(spec)
             .inspect_err(|error| {
-                self.problems.add(&cluster.at, error.to_string(), "change this cluster's hosts")
+                self.problems.add(&cluster.at, error.to_string(), "change this cluster's hosts");
             })
             .ok()
     }

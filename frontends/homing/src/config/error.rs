@@ -125,7 +125,7 @@ impl Problems {
             Some(value) if self.0.is_empty() => Ok(value),
             _ => {
                 let place = |p: &Problem| (p.at.order, p.at.line, p.at.column);
-                self.0.sort_by(|a, b| place(a).cmp(&place(b)));
+                self.0.sort_by_key(place);
                 // A fragment that an alias repeats is wrong once.
                 self.0.dedup_by(|a, b| place(a) == place(b) && a.what == b.what);
                 Err(ConfigError(self.0))

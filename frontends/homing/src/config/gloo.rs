@@ -48,7 +48,7 @@ pub(super) fn read(document: &Node, problems: &mut Problems) -> Option<ListenerO
     let version = fields.required("apiVersion", "apiVersion: gateway.solo.io/v1", problems, is(API_VERSION));
     let kind = fields.required("kind", "kind: HttpListenerOption", problems, is(KIND));
     // Another kind of resource has other fields: to report those would bury what matters.
-    (version?, kind?);
+    version.and(kind)?;
     let metadata = fields.required("metadata", "metadata: { name: session }", problems, metadata);
     let spec =
         fields.required("spec", "spec: { targetRefs: […], options: {…} }", problems, |node, problems| {

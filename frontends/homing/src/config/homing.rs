@@ -486,7 +486,7 @@ fn entries(node: &Node, problems: &mut Problems) -> Option<Vec<Entry>> {
             problems.add(
                 &node.at,
                 format!("the weights add up to {sum}"),
-                format!("keep the sum below {}", u32::MAX),
+                format!("keep the sum within {}", u32::MAX),
             );
         }
         Some(entries)

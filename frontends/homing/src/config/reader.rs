@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use homing_core::field::{FieldName, FieldValue, Status};
 
-use super::duration;
+use super::duration::{self, UnitError};
 use super::error::{Placed, Problems};
 use super::tree::{Key, Kind, Node};
 
@@ -191,7 +191,7 @@ pub(super) fn whole(range: RangeInclusive<u64>) -> impl FnOnce(&Node, &mut Probl
         let value = value.filter(|value| range.contains(value));
         if value.is_none() {
             let (from, to) = (range.start(), range.end());
-            wrong(node, problems, "a whole number", &format!("write a number from {from} to {to}"));
+            wrong(node, problems, &format!("a whole number from {from} to {to}"), "choose one of these");
         }
         value
     }
@@ -204,6 +204,8 @@ pub(super) fn time(node: &Node, problems: &mut Problems) -> Option<Duration> {
         Kind::Text(text) => match duration::duration(text) {
             Ok(value) => Some(value),
             Err(error) => {
+                let longest = format!("write at most {}s", duration::LONGEST_SECS);
+                let remedy = if error == UnitError::TooLarge { &longest } else { remedy };
                 problems.add(&node.at, format!("{} is no duration: {error}", node.describe()), remedy);
                 None
             }
@@ -279,7 +281,7 @@ pub(super) fn some<T>(
 ) -> impl FnOnce(&Node, &mut Problems) -> Option<(Vec<T>, bool)> {
     move |node, problems| {
         if matches!(&node.kind, Kind::List(items) if items.is_empty()) {
-            problems.add(&node.at, "this list is empty", "add an item, or remove the key");
+            problems.add(&node.at, "this list is empty", "add at least one item");
             return None;
         }
         list(read)(node, problems)
@@ -299,7 +301,7 @@ pub(super) fn field_value(node: &Node, problems: &mut Problems) -> Option<FieldV
     let text = any_text(node, problems)?;
     FieldValue::new(&text)
         .inspect_err(|error| {
-            problems.add(&node.at, format!("{error}"), "write it on one line, without control characters")
+            problems.add(&node.at, format!("{error}"), "write it on one line, without control characters");
         })
         .ok()
 }

@@ -133,7 +133,7 @@ fn place_entry(map: &At, file: &At, (key, value): (Raw, Raw)) -> (Key, Node) {
         RawKind::Scalar(Kind::Text(text)) => Some(text),
         _ => None,
     };
-    let path = map.field(text.as_deref().unwrap_or("?"));
+    let path = text.as_deref().map_or_else(|| map.path.clone(), |text| map.field(text));
     let key = Key { at: at(file, key.location, path.clone()), text };
     (key, value.place(file, path))
 }
