@@ -357,13 +357,22 @@ impl<'m> Compiler<'m, '_> {
             }
         }
         let virtual_host = |domain: &&Domain| {
-            let routes = routes.iter().zip(sessions).enumerate();
-            let covering =
-                routes.filter(|(_, (route, _))| route.domains.iter().any(|wide| covers(wide, domain)));
+            let mut covering: Vec<(usize, &Route, &Sessions)> = Vec::new();
+            for (nth, (route, sessions)) in routes.iter().zip(sessions).enumerate() {
+                // What an earlier route takes whole need not be looked at here.
+                if route.domains.iter().any(|wide| covers(wide, domain))
+                    && !covering.iter().any(|(_, earlier, _)| path_covers(&earlier.path, &route.path))
+                {
+                    covering.push((nth, route, sessions));
+                }
+            }
             VirtualHost {
                 name: domain_text(domain).into(),
                 domains: vec![(*domain).clone()],
-                routes: covering.map(|(nth, (route, sessions))| self.route(nth, route, sessions)).collect(),
+                routes: covering
+                    .iter()
+                    .map(|(nth, route, sessions)| self.route(*nth, route, sessions))
+                    .collect(),
             }
         };
         RouteTable { virtual_hosts: domains.iter().map(virtual_host).collect() }
