@@ -287,6 +287,11 @@ impl Counter {
 }
 
 impl Counters {
+    /// Requests that were cut off because the program stopped.
+    pub fn cut_off(&self) -> u64 {
+        self.endings.get(Ending::Stopped as usize).map_or(0, Counter::get)
+    }
+
     /// Counts one finished request.
     #[inline]
     pub fn record(&self, outcome: &Outcome) {

@@ -1,2 +1,7 @@
-//! `homing`: run, check, demo, token.
-fn main() {}
+//! `homing`: run, check, token.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    homing::cli::main()
+}

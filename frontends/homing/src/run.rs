@@ -1,0 +1,45 @@
+//! `homing run`: everything around a shell's life.
+
+use tracing::{info, warn};
+
+use crate::config::Settings;
+use crate::descriptors::{self, Descriptors};
+use crate::shell::{self, Ready, ShellError};
+use crate::summary;
+
+/// Runs the proxy until it is told to end.
+///
+/// # Errors
+/// When it cannot start: nothing is left running then.
+pub fn start(settings: Settings) -> Result<(), ShellError> {
+    raise_descriptors(&settings);
+    let names: Vec<Box<str>> = settings.listeners.iter().map(|listener| listener.name.clone()).collect();
+    let clusters = summary::clusters(&settings);
+    shell::launch(settings, &mut |ready| announce(&names, &clusters, ready))
+}
+
+/// The start-up line.
+fn announce(names: &[Box<str>], clusters: &str, ready: &Ready) {
+    let listeners = summary::listeners(names, &ready.addresses);
+    let version = env!("CARGO_PKG_VERSION");
+    info!(version, runtime = ready.runtime, workers = ready.workers, listeners, clusters, "homing is ready");
+}
+
+/// Raises the limit on open files, or says that it could not.
+fn raise_descriptors(settings: &Settings) {
+    let descriptors = descriptors::raise();
+    match descriptors {
+        Descriptors::Raised { .. } | Descriptors::Highest(_) => info!("{descriptors}"),
+        Descriptors::Refused { .. } => warn!("{descriptors}"),
+    }
+    let Some(limit) = descriptors.limit() else { return };
+    // One descriptor towards the client, one towards the host.
+    let connections = u64::from(settings.snapshot.limits.connections).saturating_mul(settings.workers as u64);
+    if connections.saturating_mul(2) > limit {
+        info!(
+            "about {} connections at once fit the limit on open files; limits.connections allows {connections} over \
+             all workers",
+            limit / 2
+        );
+    }
+}
