@@ -21,6 +21,10 @@ const FAILED: u8 = 1;
 /// The configuration or the command line is wrong. clap uses the same for its own errors.
 const MISUSED: u8 = 2;
 
+const RUN_USAGE: &str = "\
+homing run [OPTIONS] FILE...
+       homing run [OPTIONS] --listen ADDRESS --upstream ADDRESS (--cookie NAME [--ttl TIME] | --header NAME) [--strict]";
+
 /// Sends every request home: a reverse proxy with strong session affinity.
 #[derive(Debug, Parser)]
 #[command(name = "homing", version, disable_help_subcommand = true)]
@@ -45,6 +49,7 @@ enum Command {
 }
 
 #[derive(Args, Debug)]
+#[command(override_usage = RUN_USAGE)]
 struct Run {
     /// Homing's file, and documents of Gloo beside it.
     #[arg(value_name = "FILE", required_unless_present = "listen", conflicts_with_all = ["listen", "upstream"])]
@@ -78,10 +83,10 @@ struct Run {
 #[group(required = false, multiple = false)]
 struct SessionFlag {
     /// Keeps sessions in a cookie of this name.
-    #[arg(long, value_name = "NAME", requires = "listen", required_unless_present_any = ["files", "header"])]
+    #[arg(long, value_name = "NAME", requires = "listen")]
     cookie: Option<String>,
     /// Keeps sessions in a header of this name.
-    #[arg(long, value_name = "NAME", requires = "listen", required_unless_present_any = ["files", "cookie"])]
+    #[arg(long, value_name = "NAME", requires = "listen")]
     header: Option<String>,
 }
 
@@ -129,6 +134,10 @@ pub fn main() -> ExitCode {
 fn start(options: &Run) -> u8 {
     if let Err(error) = logs::start(options.log_format) {
         eprintln!("homing: {error}");
+        return MISUSED;
+    }
+    if !options.listen.is_empty() && options.session.is_none() {
+        eprintln!("homing: there is no session to keep; add --cookie NAME or --header NAME");
         return MISUSED;
     }
     let settings = match options.settings() {

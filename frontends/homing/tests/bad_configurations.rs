@@ -524,6 +524,13 @@ fn routes_that_cannot_be() {
             ],
         ),
         (
+            "body too long",
+            route(&format!("- respond: {{ status: 200, body: {} }}", "b".repeat(8193))),
+            &[
+                "homing.yaml:5:39: listeners[0].routes[0].respond.body: a fixed body is at most 8192 bytes long, this one has 8193; shorten it, or serve it from an upstream",
+            ],
+        ),
+        (
             "two rewrites",
             route("- forward: { cluster: app }\n  rewrite: { prefix: /a, path: /b }"),
             &[

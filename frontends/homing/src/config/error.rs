@@ -119,6 +119,11 @@ impl Problems {
         self.0.push(Problem { at: at.clone(), what: what.into(), remedy: remedy.into() });
     }
 
+    /// How many mistakes were noted so far.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// `value`, if no mistake was noted.
     pub(super) fn check<T>(mut self, value: Option<T>) -> Result<T, ConfigError> {
         match value {

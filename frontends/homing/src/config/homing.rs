@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use homing_core::balance::Balance;
 use homing_core::field::{FieldValue, Status};
 use homing_core::hosts::{Admission, Health, HealthSet};
-use homing_core::limits::Limits;
+use homing_core::limits::{HEADROOM, INSERT_MAX, Limits, WINDOW_SMALL};
 use homing_core::route::{Domain, FieldRules, PathMatch, Redirect, Retry, RetryOn, Rewrite};
 use homing_core::snapshot::{Marks, ServerField};
 
@@ -25,6 +25,9 @@ use super::{AccessLog, BindAddress, LogTarget, Runtime};
 
 /// Longest path of a unix socket on Linux, without the final NUL.
 const SOCKET_PATH_MAX: usize = 107;
+/// Longest body of a fixed response, in bytes: it leaves with its head from the smallest window.
+const BODY_MAX: usize = 8 * 1024;
+const _: () = assert!(BODY_MAX <= WINDOW_SMALL - HEADROOM - INSERT_MAX, "a fixed response must fit a window");
 
 /// One file.
 #[derive(Debug)]
@@ -432,6 +435,13 @@ fn respond(node: &Node, problems: &mut Problems) -> Option<ActionModel> {
     {
         let what = format!("a response with status {} has no body", status.value.get());
         problems.add(&body.at, what, "remove the body, or use another status");
+    }
+    if let Some(body) = &body
+        && body.value.len() > BODY_MAX
+    {
+        let what =
+            format!("a fixed body is at most {BODY_MAX} bytes long, this one has {}", body.value.len());
+        problems.add(&body.at, what, "shorten it, or serve it from an upstream");
     }
     Some(ActionModel::Respond { status: status.value, body: body.map(|body| body.value).unwrap_or_default() })
 }

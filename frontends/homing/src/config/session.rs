@@ -55,6 +55,7 @@ const RESERVED: [&str; 16] = [
 /// Reads a `statefulSession` block.
 pub(super) fn session(dialect: Dialect) -> impl Fn(&Node, &mut Problems) -> Option<Placed<SessionModel>> {
     move |node, problems| {
+        let before = problems.count();
         let mut fields = Fields::open(node, "the session block", problems)?;
         if dialect == Dialect::Homing && fields.has("disabled") {
             return disabled(node, fields, problems);
@@ -69,6 +70,10 @@ pub(super) fn session(dialect: Dialect) -> impl Fn(&Node, &mut Problems) -> Opti
         }
         let carrier = carrier?;
         extras.check(&carrier, strict, problems);
+        if problems.count() > before {
+            // The core checks the policy again, without places; once is enough.
+            return None;
+        }
         let policy = PolicySpec {
             carrier,
             strict,
