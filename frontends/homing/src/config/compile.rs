@@ -411,7 +411,7 @@ impl<'m> Compiler<'m, '_> {
 
 /// What is wrong with a policy, and the remedy, which the core puts behind a semicolon.
 fn describe(error: &PolicyError) -> (String, String) {
-    let text = format!("{error:?}");
+    let text = error.to_string();
     match text.split_once("; ") {
         Some((what, remedy)) => (what.into(), remedy.into()),
         None => (text, "change this session block".into()),

@@ -1,16 +1,13 @@
 //! `homing token`: reads and mints session tokens, for people who would otherwise pipe into `base64 -D` and squint.
 
-mod wire;
-
 use core::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use homing_core::clock::UnixSecs;
 use homing_core::field::FieldName;
 use homing_core::hosts::Endpoint;
-use homing_core::token::{Address, Token};
+use homing_core::token::{self as wire, Address, Decoded, Form, Token};
 
-use self::wire::{Decoded, Form};
 use crate::config::duration;
 
 /// How a token is to be written.
@@ -145,11 +142,8 @@ fn is_envelope(text: &str) -> bool {
 }
 
 fn decode(value: &str) -> Result<Decoded, String> {
-    if is_envelope(value) {
-        wire::decode_envelope(value.as_bytes())
-    } else {
-        wire::decode_cookie(value.as_bytes())
-    }
+    let read = if is_envelope(value) { wire::decode_envelope } else { wire::decode_cookie };
+    read(value.as_bytes()).map_err(|error| error.to_string())
 }
 
 fn report(value: &str, decoded: &Decoded, now: UnixSecs) -> String {
@@ -157,7 +151,7 @@ fn report(value: &str, decoded: &Decoded, now: UnixSecs) -> String {
     let mut text = String::new();
     let form = match decoded.form {
         Form::Message => "cookie (address and expiry)",
-        Form::Legacy => {
+        Form::Legacy | Form::Text => {
             "bare address (a header session, or a cookie of Envoy from before cookies carried an expiry)"
         }
         Form::Envelope => "envelope (address, and the upstream's own value)",
