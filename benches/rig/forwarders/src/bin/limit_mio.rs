@@ -86,7 +86,8 @@ impl Pair {
 
     fn on_event(&mut self, event: &Event, buffer: &mut [u8]) -> Fate {
         let [client, upstream] = &mut self.sides;
-        let (this, other) = if event.token().0 % 2 == 0 { (client, upstream) } else { (upstream, client) };
+        let (this, other) =
+            if event.token().0.is_multiple_of(2) { (client, upstream) } else { (upstream, client) };
         if event.is_writable() && !this.waiting.is_empty() {
             // Once it is drained, the other side may hold bytes whose edge has passed.
             if this.flush() == Fate::Ended || pump(other, this, buffer, true) == Fate::Ended {

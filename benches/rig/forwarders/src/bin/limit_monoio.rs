@@ -13,7 +13,8 @@ fn main() -> io::Result<()> {
     // Completions wait until this thread asks for them instead of interrupting it: a third less CPU per request.
     let mut ring = IoUring::builder();
     ring.setup_single_issuer().setup_defer_taskrun();
-    let mut runtime = RuntimeBuilder::<IoUringDriver>::new().with_entries(4096).uring_builder(ring).build()?;
+    let mut runtime =
+        RuntimeBuilder::<IoUringDriver>::new().with_entries(4096).uring_builder(ring).build()?;
     runtime.block_on(serve(Plan::from_args()))
 }
 
