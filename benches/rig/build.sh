@@ -15,7 +15,7 @@ build() { # directory, binaries…
     shift
     cargo build --release --locked --manifest-path "$directory/Cargo.toml" --target-dir "$directory/target"
     for binary in "$@"; do
-        cp "$directory/target/release/$binary" bin/
+        install -m 755 "$directory/target/release/$binary" bin/ # replaces one that is running, too
     done
 }
 build forwarders limit_mio limit_monoio limit_tokio

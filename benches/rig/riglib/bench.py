@@ -34,6 +34,9 @@ class Bench:
         argv = [self.tools.built("backend")] + ["0"] * self.options.upstreams
         self.backend = system.spawn(argv, self.options.load_cpu, stdout=subprocess.PIPE, text=True)
         self.upstreams = [int(port) for port in self.backend.stdout.readline().split()]
+        if len(self.upstreams) != self.options.upstreams:
+            system.stop(self.backend)
+            raise RigError("the backend did not start")
         return self
 
     def __exit__(self, *_):
@@ -53,6 +56,12 @@ class Bench:
         self.contenders[name] = contender
         say(f"# {name} is up on port {contender.port}, {len(contender.tokens)} token(s)")
         return contender
+
+    def revive(self, name):
+        """Starts a contender again that has died; gives it up when that fails."""
+        if self.contenders[name].has_died():
+            self.contenders.pop(name).stop()
+            self.open(name)
 
     def load(self, contender, scenario_name, *extra):
         """The load generator's command line."""
@@ -173,16 +182,15 @@ def run_all(options, contender_names, scenario_names, record, skipped):
         for scenario in scenario_names:
             idle = SCENARIOS[scenario].idle
             for round_number in range(1 if idle else options.rounds):
-                for name, contender in bench.contenders.items():
+                for name in list(bench.contenders):
                     head = {"contender": name, "scenario": scenario, "round": round_number}
                     try:
-                        record(head | run_one(bench, contender, scenario, round_number))
+                        record(head | run_one(bench, bench.contenders[name], scenario, round_number))
                     except RigError as error:
                         say(f"{scenario:7} round {round_number + 1} {name:20} FAILED: {error}")
                         record(head | {"failed": str(error)})
-                        if contender.has_died():
-                            contender.stop()
-                            contender.start()
+                        bench.revive(name)
+                        skipped.update(bench.skipped)
 
 
 def run_one(bench, contender, scenario, round_number):

@@ -101,7 +101,8 @@ def cmd_run(options):
     with open(os.path.splitext(options.out)[0] + ".md", "w") as file:
         file.write(text)
     print(text)
-    return 1 if any("failed" in entry for entry in results["records"]) or not results["records"] else 0
+    failed = any("failed" in entry for entry in results["records"])
+    return 1 if failed or results["skipped"] or not results["records"] else 0
 
 
 def cmd_syscalls(options):

@@ -126,13 +126,14 @@ class Contender:
         if getattr(self.module, "DIRECT", False):
             self.setup.port = self.setup.upstreams[0]
         else:
-            for attempt in range(START_TRIES):
+            for attempt in range(1, START_TRIES + 1):
                 try:
                     self._start_once()
                     break
                 except RigError:
+                    exited = self.has_died()
                     self.stop()
-                    if attempt == START_TRIES - 1:
+                    if attempt == START_TRIES or not exited:
                         raise
         try:
             self._learn_tokens()
