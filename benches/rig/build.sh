@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the load generator, the backend and the bare forwarders into benches/rig/bin.
 #   ./build.sh             all of it          ./build.sh --c-only     only what needs no cargo (the self-test)
-#   ./build.sh --pingora   also the optional Pingora contender (a large build)
+#   ./build.sh --pingora   also the optional Pingora contender (a large build; needs cmake)
 set -eu
 cd "$(dirname "$0")"
 mkdir -p bin

@@ -43,7 +43,7 @@ def cpu_table(records, base):
     yield row(heading.format(base=base) for heading in HEADINGS)
     yield "|" + "---|" * len(HEADINGS)
     for name in sorted(median, key=median.get):
-        latency = [statistics.median(run["latency_us"][q] for run in runs[name].values()) for q in ("p50", "p99", "p999")]
+        quantiles = [[run["latency_us"][q] for run in runs[name].values()] for q in ("p50", "p99", "p999")]
         yield row([
             name,
             spread(cost[name].values(), 2),
@@ -53,7 +53,7 @@ def cpu_table(records, base):
             spread(values(runs[name], "requests_per_second").values(), 0),
             spread(values(runs[name], "proxy_cores").values(), 2, ends=False),
             spread(values(runs[name], "mb_per_cpu_second").values(), 0, ends=False),
-            " / ".join(f"{value:.0f}" for value in latency),
+            " / ".join(spread(latencies, 0, ends=False) for latencies in quantiles),
             f"{max(run['foreign_cores'] for run in runs[name].values()):.2f}",
             sum(run[kind] for run in runs[name].values() for kind in BAD),
         ])
