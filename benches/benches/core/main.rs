@@ -1,0 +1,10 @@
+//! Wall time of the core, one module per subject. `cargo bench -p homing-benches` runs all of it;
+//! `cargo bench -p homing-benches -- find` what matches a name.
+#![allow(missing_docs, reason = "criterion_group! makes a public function")]
+
+mod hosts;
+
+use criterion::{criterion_group, criterion_main};
+
+criterion_group!(core, hosts::find);
+criterion_main!(core);

@@ -1,0 +1,39 @@
+//! Instructions the core takes, counted by callgrind: the same on every run, so a change of 3 % is a change.
+//! `benches/check-budgets.sh` compares them with `benches/budgets.txt`. Each name below is a line there.
+#![allow(missing_docs, reason = "gungraun's macros make public items")]
+
+use std::hint::black_box;
+
+use gungraun::prelude::*;
+use homing_benches::hosts::Hosts;
+use homing_core::hosts::{Cluster, HostId};
+
+/// A cluster and an address to look up in it. Set-up is not counted, and what it leaks is not dropped in the count.
+type Subject = (&'static Cluster, &'static str);
+
+fn present_in(size: u32) -> Subject {
+    subject(size, |hosts| hosts.present.last())
+}
+
+fn absent_from(size: u32) -> Subject {
+    subject(size, |hosts| hosts.absent.last())
+}
+
+#[expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to go on with")]
+fn subject(size: u32, probe: fn(&Hosts) -> Option<&Box<str>>) -> Subject {
+    let hosts: &'static Hosts =
+        Box::leak(Box::new(Hosts::new(size).expect("a cluster of distinct addresses")));
+    (&hosts.cluster, probe(hosts).expect("a cluster with hosts"))
+}
+
+#[library_benchmark]
+#[bench::present_3(args = (3), setup = present_in)]
+#[bench::present_100000(args = (100_000), setup = present_in)]
+#[bench::absent_3(args = (3), setup = absent_from)]
+#[bench::absent_100000(args = (100_000), setup = absent_from)]
+fn cluster_find((cluster, address): Subject) -> Option<HostId> {
+    cluster.find(black_box(address.as_bytes()))
+}
+
+library_benchmark_group!(name = hosts, benchmarks = cluster_find);
+main!(library_benchmark_groups = hosts);
