@@ -120,7 +120,7 @@ impl Exchange {
         match self.machine.response() {
             ResponseState::Head => self.upstream_lost(window, worker),
             ResponseState::Body if matches!(self.outbound.body, Body::UntilClose) => {
-                self.outbound.body = Body::Done
+                self.outbound.body = Body::Done;
             }
             ResponseState::Body => self.truncate(),
             _ => {}
