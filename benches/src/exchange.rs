@@ -8,12 +8,12 @@ use homing_core::affinity::{CarrierSpec, CookieSpec, Policy, PolicyError, Policy
 use homing_core::clock::{Now, Tick, UnixSecs};
 use homing_core::exchange::{Dialed, Direction, Exchange, Step};
 use homing_core::field::Status;
+use homing_core::hosts::ClusterId;
 use homing_core::limits::Limits;
 use homing_core::route::{
     Action, Domain, FieldRules, Forward, ListenerId, PathMatch, PolicyId, Retry, Route, RouteTable, Session,
     VirtualHost, WeightedCluster,
 };
-use homing_core::hosts::ClusterId;
 use homing_core::snapshot::{Listener, Marks, Snapshot};
 use homing_core::stats::Counters;
 use homing_core::token::{self, Address, Token};
@@ -71,7 +71,8 @@ pub fn policy() -> Result<Policy, PolicyError> {
 
 /// The value of a browser's cookie field, the session in the middle.
 pub fn cookies(address: Option<&str>) -> Vec<u8> {
-    let mut line = b"_ga=GA1.1.1203984571.1763912345; theme=dark; csrftoken=Zk3v9QmX1cR8pT5wY2bN7hJ4; ".to_vec();
+    let mut line =
+        b"_ga=GA1.1.1203984571.1763912345; theme=dark; csrftoken=Zk3v9QmX1cR8pT5wY2bN7hJ4; ".to_vec();
     if let Some(address) = address {
         let mut value = Vec::new();
         if let Some(address) = Address::new(address.as_bytes()) {
@@ -82,7 +83,9 @@ pub fn cookies(address: Option<&str>) -> Vec<u8> {
         line.extend_from_slice(&value);
         line.extend_from_slice(b"\"; ");
     }
-    line.extend_from_slice(b"lang=en; _gid=GA1.1.998877665.1763912345; cart=8f14e45fceea167a5a36dedd4bea2543");
+    line.extend_from_slice(
+        b"lang=en; _gid=GA1.1.998877665.1763912345; cart=8f14e45fceea167a5a36dedd4bea2543",
+    );
     line
 }
 
@@ -163,7 +166,9 @@ impl Exchanged {
             match self.exchange.response(&mut self.outbound, worker) {
                 Step::Fill => {
                     worker.windows.lend(&mut self.outbound);
-                    let Some(spare) = self.outbound.spare_mut().get_mut(..RESPONSE.len()) else { return false };
+                    let Some(spare) = self.outbound.spare_mut().get_mut(..RESPONSE.len()) else {
+                        return false;
+                    };
                     spare.copy_from_slice(RESPONSE);
                     self.exchange.filled(Direction::Response, &mut self.outbound, RESPONSE.len(), worker);
                 }

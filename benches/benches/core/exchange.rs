@@ -14,7 +14,9 @@ pub(crate) fn whole(criterion: &mut Criterion) {
     for (name, carries) in [("pinned", Carries::Token), ("minted", Carries::Nothing)] {
         for hosts in [3, 100, 100_000] {
             let mut exchanged = Exchanged::new(hosts, carries).expect("a working set-up");
-            group.bench_function(format!("{name}/{hosts}"), |bencher| bencher.iter(|| assert!(exchanged.cycle())));
+            group.bench_function(format!("{name}/{hosts}"), |bencher| {
+                bencher.iter(|| assert!(exchanged.cycle()))
+            });
         }
     }
 }
@@ -26,7 +28,8 @@ pub(crate) fn lookup(criterion: &mut Criterion) {
     let line = cookies(hosts.present.last().map(|address| &**address));
     criterion.bench_function("lookup/cookie", |bencher| {
         bencher.iter(|| {
-            let mut lookup = policy.lookup(black_box(b"/a?x"), UnixSecs::new(1_795_000_000)).expect("in scope");
+            let mut lookup =
+                policy.lookup(black_box(b"/a?x"), UnixSecs::new(1_795_000_000)).expect("in scope");
             lookup.offer(black_box(&line));
             lookup.read().find(&policy, [(ClusterId(0), &hosts.cluster)])
         });
