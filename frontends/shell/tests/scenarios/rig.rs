@@ -155,6 +155,7 @@ impl Client {
     pub fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
         Self { stream: BufReader::new(stream) }
     }
 
@@ -234,6 +235,8 @@ impl Upstream {
         let count = AtomicUsize::new(0);
         spawn(move || {
             while let Ok((socket, _)) = listener.accept() {
+                // A unix socket has no such option.
+                let _ = socket.set_tcp_nodelay(true);
                 let number = count.fetch_add(1, Ordering::Relaxed) + 1;
                 let stream = BufReader::new(TcpStream::from(std::os::fd::OwnedFd::from(socket)));
                 let served = Served { stream, number, news: news.clone(), go: Arc::clone(&gone) };
