@@ -33,7 +33,8 @@ macro_rules! every_scenario {
             a_connection_that_changes_hosts_leaves_its_link_to_others,
             a_resting_connection_leaves_its_link_to_others, a_reader_that_leaves_is_noticed,
             a_slow_request_head_is_408, a_slow_response_is_504, an_idle_connection_is_closed,
-            a_connection_that_is_never_made_is_503, a_wait_for_a_full_host_ends
+            a_connection_that_is_never_made_is_503, a_wait_for_a_full_host_ends,
+            running_out_of_descriptors_is_survived
         }
     };
     ($run:path: $($name:ident),*) => { $(
@@ -350,7 +351,6 @@ pub fn a_unix_socket_is_a_host(run: Run) {
     let path = std::env::temp_dir().join(name.replace(['(', ')'], "-"));
     let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
     listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
-    listener.listen(8).unwrap();
     let endpoint = Endpoint::Unix(path.as_path().into());
     let upstream = Upstream::serve(endpoint, listener);
     let proxy = Proxy::start(run, std::slice::from_ref(&upstream.endpoint), Limits::default());
@@ -467,4 +467,34 @@ pub fn a_wait_for_a_full_host_ends(run: Run) {
     drop(first);
     assert_eq!(second.get("/").field("x-link"), Some("1"));
     assert_eq!(proxy.ended(Ending::HostFull), 1);
+}
+
+/// Runs itself again in a process that may open few files, since the limit holds for all tests of a process.
+pub fn running_out_of_descriptors_is_survived(run: Run) {
+    const MARK: &str = "HOMING_TEST_FEW_DESCRIPTORS";
+    const NAME: &str = "running_out_of_descriptors_is_survived";
+    if std::env::var_os(MARK).is_none() {
+        let mut again = std::process::Command::new("sh");
+        again.args(["-c", "ulimit -n 100 && exec \"$0\" --exact \"$1\""]).env(MARK, "");
+        let output = again.arg(std::env::current_exe().unwrap()).arg(NAME).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let (mut proxy, _upstream) = pair(run);
+    let mut first = proxy.client();
+    assert_eq!(first.get("/").status(), "200");
+    let mut hoard = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        hoard.push(file);
+    }
+    // One descriptor for the client's end, none for the proxy's.
+    hoard.pop();
+    let mut second = proxy.client();
+    second.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(first.get("/").status(), "200", "connections that are there go on");
+    assert_eq!(proxy.counters.accepted.get(), 1);
+    drop(hoard);
+    assert_eq!(second.response().status(), "200");
+    assert_eq!(proxy.stop().accepted.get(), 2);
 }

@@ -227,8 +227,9 @@ impl Upstream {
         Self::serve(endpoint, Socket::from(listener))
     }
 
-    /// Serves until the process ends: a thread that waits in `accept` costs nothing.
+    /// Serves on a bound socket until the process ends: a thread that waits in `accept` costs nothing.
     pub fn serve(endpoint: Endpoint, listener: Socket) -> Self {
+        listener.listen(1024).unwrap();
         let (news, heard) = channel();
         let (go, gone) = channel();
         let gone = Arc::new(Mutex::new(gone));
