@@ -274,7 +274,9 @@ impl Served {
                 break;
             }
         }
-        let _ = self.news.send(format!("end of {}", self.number));
+        let Self { stream, number, news, .. } = self;
+        drop(stream);
+        let _ = news.send(format!("end of {number}"));
     }
 
     /// False: the connection ends.
