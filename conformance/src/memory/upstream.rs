@@ -148,6 +148,8 @@ pub(super) struct HostSide {
     /// The head of the request at the front of the inbox was shown already.
     shown: bool,
     held: bool,
+    /// Bytes of the inbox that need not be looked at again before there are more than this.
+    searched: usize,
     pub(super) wake: Option<Tick>,
 }
 
@@ -165,6 +167,7 @@ impl HostSide {
             answered: false,
             shown: false,
             held: false,
+            searched: 0,
             wake: None,
         }
     }
@@ -233,6 +236,9 @@ impl HostSide {
         if self.inbox.is_empty() || !(waits || self.answered) {
             return Ok(false);
         }
+        if !self.is_worth_reading() {
+            return Ok(false);
+        }
         let host = self.wire.borrow().host.clone();
         let broken = |broken| format!("the proxy sent {host} a broken request: {broken}");
         match read_request(&self.inbox).map_err(broken)? {
@@ -242,7 +248,7 @@ impl HostSide {
                     self.acts = upstream.respond(&host, &request).into();
                 }
                 requests.push((host, request));
-                (self.answered, self.shown) = (false, false);
+                (self.answered, self.shown, self.searched) = (false, false, 0);
                 if self.acts.front() == Some(&Act::AwaitBody) {
                     self.acts.pop_front();
                 }
@@ -258,6 +264,17 @@ impl HostSide {
             }
             Progress::Head(_) | Progress::Partial => Ok(false),
         }
+    }
+
+    /// Whether another reading could find more than the last one; spares reading a head once per byte.
+    fn is_worth_reading(&mut self) -> bool {
+        let from = self.searched.saturating_sub(3);
+        let fresh = self.inbox.get(from..).unwrap_or_default();
+        let worth = self.shown || fresh.windows(4).any(|four| four == b"\r\n\r\n");
+        if !worth {
+            self.searched = self.inbox.len();
+        }
+        worth
     }
 
     fn act(&mut self, now: Tick) -> bool {
