@@ -150,6 +150,8 @@ pub(super) struct HostSide {
     held: bool,
     /// Bytes of the inbox that need not be looked at again before there are more than this.
     searched: usize,
+    /// The length of the request at the front of the inbox, once its head was shown and if it says so.
+    length: Option<usize>,
     pub(super) wake: Option<Tick>,
 }
 
@@ -168,6 +170,7 @@ impl HostSide {
             shown: false,
             held: false,
             searched: 0,
+            length: None,
             wake: None,
         }
     }
@@ -256,6 +259,9 @@ impl HostSide {
             }
             Progress::Head(request) if !self.shown => {
                 self.shown = true;
+                let head = self.inbox.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
+                self.length = request.field("content-length").and_then(|text| text.parse().ok());
+                self.length = self.length.map(|body: usize| head + body);
                 if let Some(script) = upstream.early(&host, &request) {
                     self.acts = script.into();
                     self.answered = true;
@@ -270,7 +276,11 @@ impl HostSide {
     fn is_worth_reading(&mut self) -> bool {
         let from = self.searched.saturating_sub(3);
         let fresh = self.inbox.get(from..).unwrap_or_default();
-        let worth = self.shown || fresh.windows(4).any(|four| four == b"\r\n\r\n");
+        let worth = match (self.shown, self.length) {
+            (false, _) => fresh.windows(4).any(|four| four == b"\r\n\r\n"),
+            (true, Some(length)) => self.inbox.len() >= length,
+            (true, None) => self.inbox.ends_with(b"\r\n\r\n"),
+        };
         if !worth {
             self.searched = self.inbox.len();
         }

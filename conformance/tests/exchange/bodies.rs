@@ -168,7 +168,7 @@ fn a_client_that_stops_in_a_body_that_is_dropped_ends() {
             let mut lab = lab(Builder::forward(&[HOST]), seed).with(Early(script));
             let id = sent(&mut lab, "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 600\r\n\r\nabc");
             if ends {
-                lab.client_half_close(id)
+                lab.client_half_close(id);
             }
             lab.advance(seconds(63));
             assert!(lab.client_is_closed(id));
@@ -251,7 +251,7 @@ fn a_broken_chunked_response_is_cut() {
 #[test]
 fn a_response_larger_than_every_window_passes() {
     ways(|seed| {
-        let size = 300_000;
+        let size = 150_000;
         let mut lab = lab(Builder::forward(&[HOST]), seed).with(move |_: &str, _: &Request| {
             let mut bytes = format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n").into_bytes();
             bytes.extend((0..size).map(|at| b'a' + u8::try_from(at % 23).unwrap()));
@@ -268,7 +268,7 @@ fn a_response_larger_than_every_window_passes() {
 fn a_slow_reader_holds_the_upstream_back_and_gets_everything() {
     ways(|seed| {
         let mut lab =
-            lab(Builder::forward(&[HOST]), seed).with(|_: &str, _: &Request| ok(&"y".repeat(200_000)));
+            lab(Builder::forward(&[HOST]), seed).with(|_: &str, _: &Request| ok(&"y".repeat(40_000)));
         let id = lab.client();
         lab.client_takes(id, 10);
         lab.client_send(id, GET);
@@ -281,6 +281,6 @@ fn a_slow_reader_holds_the_upstream_back_and_gets_everything() {
         }
         lab.client_takes(id, usize::MAX);
         lab.run();
-        assert_eq!(lab.client_responses(id, &[])[0].body.len(), 200_000);
+        assert_eq!(lab.client_responses(id, &[])[0].body.len(), 40_000);
     });
 }

@@ -32,7 +32,8 @@ fn pipelined_requests_are_answered_in_order() {
              \r\n\r\nPOST /3 HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n\
              GET /4 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
         );
-        let bodies: Vec<_> = lab.client_responses(id, &[]).iter().map(|one| one.text()).collect();
+        let bodies: Vec<_> =
+            lab.client_responses(id, &[]).iter().map(homing_conformance::message::Response::text).collect();
         assert_eq!(bodies, ["/1 0", "/2 3", "/3 2", "/4 0"]);
         assert_eq!(lab.client_ended(id), Some(Ended::Close));
         assert_eq!(lab.outcomes().len(), 4);
@@ -133,9 +134,9 @@ fn a_client_that_leaves_during_a_long_wait_is_noticed_after_a_second() {
             let mut lab = lab(Builder::forward(&[HOST]), seed).with(|_: &str, _: &Request| vec![Act::Hold]);
             let id = sent(&mut lab, GET);
             if reset {
-                lab.client_reset(id)
+                lab.client_reset(id);
             } else {
-                lab.client_close(id)
+                lab.client_close(id);
             }
             lab.run();
             assert_eq!(lab.client_states(id), (RequestState::Sent, ResponseState::Head));
@@ -160,7 +161,8 @@ fn what_a_waiting_client_sends_meanwhile_is_the_next_request() {
         lab.advance(seconds(2));
         lab.client_send(id, "GET /2 HTTP/1.1\r\nhost: x\r\n\r\n");
         lab.advance(seconds(10));
-        let bodies: Vec<_> = lab.client_responses(id, &[]).iter().map(|one| one.text()).collect();
+        let bodies: Vec<_> =
+            lab.client_responses(id, &[]).iter().map(homing_conformance::message::Response::text).collect();
         assert_eq!(bodies, ["/1", "/2"]);
         assert_eq!(lab.outcomes().len(), 2);
     });
@@ -186,9 +188,9 @@ fn a_client_that_leaves_in_the_middle_of_a_request_is_no_request_or_one_that_lef
         for reset in [false, true] {
             let end = |lab: &mut Lab, id| {
                 if reset {
-                    lab.client_reset(id)
+                    lab.client_reset(id);
                 } else {
-                    lab.client_close(id)
+                    lab.client_close(id);
                 }
                 lab.run();
                 assert!(lab.client_is_closed(id));

@@ -127,7 +127,8 @@ fn one_connection_can_go_to_several_clusters() {
             lab.client_send(id, format!("GET {target} HTTP/1.1\r\nhost: x\r\n\r\n"));
         }
         lab.run();
-        let bodies: Vec<_> = lab.client_responses(id, &[]).iter().map(|one| one.text()).collect();
+        let bodies: Vec<_> =
+            lab.client_responses(id, &[]).iter().map(homing_conformance::message::Response::text).collect();
         assert_eq!(bodies, [HOST, OTHER, HOST, OTHER]);
         assert_eq!(lab.wires().len(), 2, "links come back from the pool");
     });
