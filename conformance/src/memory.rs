@@ -214,6 +214,13 @@ impl Lab {
         self
     }
 
+    /// The same worker, but the shell's own choices follow from another seed: segmentation, order, missed turns.
+    #[must_use]
+    pub fn ordered_by(mut self, seed: u64) -> Self {
+        (self.rng, self.seed) = (Rng::seeded(seed), seed);
+        self
+    }
+
     /// Puts another snapshot in force.
     pub fn publish(&mut self, snapshot: Arc<Snapshot>) {
         self.links.set_limits(link_limits(&snapshot.limits));
