@@ -123,7 +123,7 @@ impl Mode {
 #[serde(try_from = "WrittenText")]
 pub struct Text(pub Vec<u8>);
 
-/// The two ways in which bytes are written.
+/// The two ways in which text is written.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum WrittenText {
@@ -131,20 +131,20 @@ enum WrittenText {
     Runs { runs: Vec<(String, usize)> },
 }
 
+impl WrittenText {
+    fn whole(self) -> String {
+        match self {
+            Self::Plain(text) => text,
+            Self::Runs { runs } => runs.iter().map(|(text, times)| text.repeat(*times)).collect(),
+        }
+    }
+}
+
 impl TryFrom<WrittenText> for Text {
     type Error = String;
 
     fn try_from(written: WrittenText) -> Result<Self, String> {
-        match written {
-            WrittenText::Plain(text) => latin1(&text).map(Self),
-            WrittenText::Runs { runs } => {
-                let mut bytes = Vec::new();
-                for (text, times) in runs {
-                    bytes.extend(latin1(&text)?.repeat(times));
-                }
-                Ok(Self(bytes))
-            }
-        }
+        latin1(&written.whole()).map(Self)
     }
 }
 

@@ -110,7 +110,7 @@ fn the_list_of_absent_features_only_shrinks() {
         ("aggregate clusters", 8),
         ("circuit breakers", 10),
         ("consistent hashing", 6),
-        ("envoy configuration", 41),
+        ("envoy configuration", 30),
         ("filter chains", 9),
         ("hedging", 2),
         ("http/2", 7),

@@ -10,6 +10,7 @@ use homing_core::hosts::Health;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::WrittenText;
 use super::setup::Refusal;
 
 /// In front of the names of message types.
@@ -37,8 +38,9 @@ pub struct Config {
     _note: Option<String>,
     // `config` vectors
     pub(super) filter: Option<Value>,
-    pub(super) routes: Option<Value>,
-    pub(super) typed_per_filter_config: Option<Value>,
+    pub(super) routes: Option<Vec<RouteConfig>>,
+    #[serde(default)]
+    pub(super) typed_per_filter_config: Overrides,
 }
 
 /// A field that counts by being there.
@@ -89,9 +91,15 @@ pub(super) struct Cookie {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Attribute {
+    #[serde(deserialize_with = "whole")]
     pub(super) name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     pub(super) value: String,
+}
+
+/// Text that may be written with runs.
+fn whole<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    WrittenText::deserialize(from).map(WrittenText::whole)
 }
 
 /// A filter in front of the router, as Envoy writes it.
@@ -432,6 +440,9 @@ struct WrittenPerRoute {
     kind: String,
     #[serde(default)]
     disabled: bool,
+    // Whether Envoy must know the filter.
+    #[serde(rename = "is_optional")]
+    _is_optional: Option<bool>,
     stateful_session: Option<Value>,
     config: Option<Value>,
 }

@@ -172,6 +172,7 @@ fn configuration(refusal: &Refusal) -> Option<u16> {
         Refusal::Field(FieldError::NameByte(_)) => Some(25),
         Refusal::Policy(PolicyError::FieldReserved(_)) => Some(26),
         Refusal::Field(FieldError::Status(_)) => Some(27),
+        Refusal::Policy(PolicyError::InsertTooLong(_)) => Some(28),
         _ => None,
     }
 }

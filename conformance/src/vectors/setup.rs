@@ -186,21 +186,36 @@ pub fn prepare(vector: &Vector) -> Result<Setup, Refusal> {
 /// Why Homing takes no such configuration.
 pub fn validate(vector: &Vector) -> Result<(), Refusal> {
     let config = &vector.config;
-    let beyond_filter =
-        config.routes.is_some() || config.typed_per_filter_config.is_some() || config.cluster.is_some();
-    let (false, Some(filter)) = (beyond_filter, &config.filter) else {
+    if config.cluster.is_some() {
         return Err(Feature::EnvoyConfiguration.into());
-    };
-    // What is wrong with the form alone would test this parser, not Homing.
-    let form_is_envoys = |refusal| match refusal {
-        Refusal::Form(_) => Feature::EnvoyConfiguration.into(),
-        other => other,
-    };
-    let filter = StatefulSession::read(filter.clone()).map_err(form_is_envoys)?;
-    if let Some(spec) = filter.policy().map_err(form_is_envoys)? {
-        Policy::compile(spec).map_err(Refusal::Policy)?;
+    }
+    let mut sessions = Vec::new();
+    // A listener without the filter has `null` in its place.
+    if let Some(filter) = &config.filter {
+        sessions.push(StatefulSession::read(filter.clone()).map_err(form_is_envoys)?);
+    }
+    let routes = config.routes.iter().flatten().map(|route| &route.typed_per_filter_config);
+    for overrides in routes.chain([&config.typed_per_filter_config]) {
+        let Some(value) = overrides.get(FILTER) else { continue };
+        match PerRoute::read(value.clone()).map_err(form_is_envoys)? {
+            PerRoute::Disabled => {}
+            PerRoute::Session(session) => sessions.push(session),
+        }
+    }
+    for session in &sessions {
+        if let Some(spec) = session.policy().map_err(form_is_envoys)? {
+            Policy::compile(spec).map_err(Refusal::Policy)?;
+        }
     }
     Ok(())
+}
+
+/// What is wrong with the form alone would test this parser, not Homing.
+fn form_is_envoys(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::Form(_) => Feature::EnvoyConfiguration.into(),
+        other => other,
+    }
 }
 
 /// The session settings of a place in the configuration.
