@@ -91,7 +91,7 @@ def check_reading(vectors):
         if expected is None:
             continue
         _, behaviour = divergence.get(vector["id"], ["", ""])
-        if behaviour.startswith("refused: "):
+        if behaviour == "refused":
             continue  # Homing does not load this configuration
         if not (vector["observed"]["log"]["flags"] == "DPE" and not vector["observed"]["upstream"]):
             envoy = predicted(vector, read(vector, True))

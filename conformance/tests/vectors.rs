@@ -20,7 +20,7 @@ fn run(mode: Mode) {
             Ok(Class::Same) => ("same", String::new()),
             Ok(Class::Divergence { rows, behaviour }) => {
                 let rows: Vec<String> = rows.iter().map(u16::to_string).collect();
-                ("divergence", format!("{}\t{}", rows.join(","), behaviour.escape_debug()))
+                ("divergence", format!("{}\t{behaviour}", rows.join(",")))
             }
             Ok(Class::Absent(feature)) => ("absent", feature.as_str().to_owned()),
             Err(differences) => {

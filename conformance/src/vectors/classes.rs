@@ -14,6 +14,9 @@ pub const DIVERGENCE: &str = include_str!("../../vectors/divergence.txt");
 /// Id, feature.
 pub const ABSENT: &str = include_str!("../../vectors/absent.txt");
 
+/// What Homing does with a configuration that it does not take. The row says why; the message may change.
+const REFUSED: &str = "refused";
+
 /// What a vector shows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Class {
@@ -40,17 +43,11 @@ pub fn classify(vector: &Vector) -> Result<Class, Vec<Difference>> {
             (Err(Refusal::Absent(feature)), _) => return Ok(Class::Absent(feature)),
             (Ok(()), Some(true)) | (Err(_), Some(false)) => return Ok(Class::Same),
             (Ok(()), _) => (vec![Difference::Accepted], None, "accepted".to_owned()),
-            (Err(refusal), _) => {
-                let behaviour = format!("refused: {refusal}");
-                (vec![Difference::Rejected(refusal)], None, behaviour)
-            }
+            (Err(refusal), _) => (vec![Difference::Rejected(refusal)], None, REFUSED.to_owned()),
         },
         _ => match setup::prepare(vector) {
             Err(Refusal::Absent(feature)) => return Ok(Class::Absent(feature)),
-            Err(refusal) => {
-                let behaviour = format!("refused: {refusal}");
-                (vec![Difference::Rejected(refusal)], None, behaviour)
-            }
+            Err(refusal) => (vec![Difference::Rejected(refusal)], None, REFUSED.to_owned()),
             Ok(setup) => {
                 let run = run::run(vector, &setup);
                 let behaviour = run.summary();
@@ -103,7 +100,7 @@ impl Lists {
                     self.rows.entry(*row).or_default().push(id.to_owned());
                 }
                 let rows: Vec<String> = rows.iter().map(u16::to_string).collect();
-                writeln!(self.divergence, "{id}\t{}\t{}", rows.join(","), behaviour.escape_debug())
+                writeln!(self.divergence, "{id}\t{}\t{}", rows.join(","), behaviour)
             }
             Class::Absent(feature) => writeln!(self.absent, "{id}\t{}", feature.as_str()),
         };
