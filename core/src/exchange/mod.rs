@@ -56,6 +56,17 @@ pub enum Direction {
     Response,
 }
 
+impl Direction {
+    /// The one against it.
+    #[inline]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Request => Self::Response,
+            Self::Response => Self::Request,
+        }
+    }
+}
+
 /// What the shell is to do next in one direction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
