@@ -125,9 +125,7 @@ fn trailer_lines(rest: &mut &[u8]) -> Result<(), Stop> {
         if matches!(rest.first(), None | Some(b'\r')) {
             return literal(rest, b"\r\n");
         }
-        let name = many(rest, |byte| {
-            byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-        });
+        let name = many(rest, |byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
         if name.is_empty() {
             return Err(Stop::Broken);
         }

@@ -1,9 +1,9 @@
 //! The cookie line: which pieces are ours, what a look-up makes of them, and what is left when ours are hidden.
 
+use homing_conformance::build::cookie_policy;
 use homing_core::affinity::{Miss, Policy};
 use homing_core::carrier::{Cookie, LineEdit};
 use homing_core::clock::UnixSecs;
-use homing_conformance::build::cookie_policy;
 use homing_core::token::decode_cookie;
 
 /// One name that is the end of another, one that holds every kind of token byte.

@@ -112,12 +112,9 @@ fn operation(input: &mut Input<'_>, shell: &mut Shell, builder: &mut Builder) {
             _ => shell.host_ends(true),
         },
         9 => shell.wait(WAITS[usize::from(argument & 7)]),
-        10 => shell.next_dials([
-            Dialed::Reused,
-            Dialed::Fresh,
-            Dialed::Failed,
-            Dialed::Full,
-        ][usize::from(argument & 3)]),
+        10 => shell.next_dials(
+            [Dialed::Reused, Dialed::Fresh, Dialed::Failed, Dialed::Full][usize::from(argument & 3)],
+        ),
         11 => shell.fails_to_send(if argument & 1 == 0 { Direction::Request } else { Direction::Response }),
         12 => flip(builder, argument),
         13 => shell.publish(builder.build()),
@@ -169,7 +166,9 @@ fn site(variant: u8) -> Builder {
     let header = builder.policy(header_policy("x-s"));
     let carrier = CarrierSpec::Envelope { name: field_name("x-s") };
     let envelope = builder.policy(PolicySpec { carrier, no_cache: true, ..header_policy("x-s") });
-    for (prefix, policy) in [("/soft", soft), ("/strict", strict), ("/header", header), ("/envelope", envelope)] {
+    for (prefix, policy) in
+        [("/soft", soft), ("/strict", strict), ("/header", header), ("/envelope", envelope)]
+    {
         builder.route_with(prefix, app, move |forward| {
             forward.session = Session::Policy(policy);
             forward.upgrades = variant & 2 == 0;
@@ -202,4 +201,3 @@ fn site(variant: u8) -> Builder {
     }
     builder
 }
-

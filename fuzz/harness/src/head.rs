@@ -368,7 +368,9 @@ fn is_authority(text: &[u8]) -> bool {
         _ => (text, ""),
     };
     let is_port = port.bytes().all(|byte| byte.is_ascii_digit())
-        && (port.is_empty() || port.parse::<u64>().is_ok_and(|port| port <= 65535) || is_zeroes_and_small(port));
+        && (port.is_empty()
+            || port.parse::<u64>().is_ok_and(|port| port <= 65535)
+            || is_zeroes_and_small(port));
     let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => !host.is_empty() && is_reg_name(host),
@@ -411,4 +413,3 @@ fn trimmed(mut text: &[u8]) -> &[u8] {
 fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
-

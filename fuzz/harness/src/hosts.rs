@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use homing_core::balance::{Balance, Cursor};
 use homing_core::hosts::{
-    Admission, Cluster, ClusterError, ClusterSpec, Endpoint, Health, HealthSet, HostCell, HostId, HostSpec,
+    Admission, Cluster, ClusterError, ClusterSpec, Endpoint, Health, HealthSet, Host, HostCell, HostId,
+    HostSpec,
 };
 use homing_core::limits::ADDRESS_MAX;
 use homing_core::rng::Rng;
@@ -36,7 +37,7 @@ pub fn hosts(data: &[u8]) {
     assert_eq!(cluster.hosts().len(), specs.len());
     for (text, &position) in &map {
         assert_eq!(cluster.find(text.as_bytes()), Some(HostId(position)), "{text}");
-        assert_eq!(cluster.host(HostId(position)).map(|host| host.address()), Some(text.as_str()));
+        assert_eq!(cluster.host(HostId(position)).map(Host::address), Some(text.as_str()));
         for near in [&text[1..], &text[..text.len() - 1], &text.to_uppercase(), &format!("{text}0")] {
             assert_eq!(cluster.find(near.as_bytes()).map(|id| id.0), map.get(near).copied(), "{near}");
         }

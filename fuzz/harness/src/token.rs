@@ -142,8 +142,7 @@ fn upstream_value(value: &[u8]) -> Result<(Vec<u8>, Vec<u8>), DecodeError> {
     let [address, rest @ ..] = pieces.as_slice() else { return Err(DecodeError::Empty) };
     for piece in rest {
         if let Some(text) = piece.strip_prefix(b"UV:") {
-            let bytes =
-                from_base64(text).filter(|_| !text.is_empty()).ok_or(DecodeError::NoUpstreamValue)?;
+            let bytes = from_base64(text).filter(|_| !text.is_empty()).ok_or(DecodeError::NoUpstreamValue)?;
             return match bytes.iter().any(|byte| b"\r\n\0".contains(byte)) {
                 true => Err(DecodeError::UnsafeUpstreamValue),
                 false => Ok((address.to_vec(), bytes)),
