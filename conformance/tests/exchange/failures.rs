@@ -3,6 +3,7 @@
 use super::*;
 use homing_conformance::build::header_policy;
 use homing_conformance::memory::Door;
+use homing_core::balance::Balance;
 use homing_core::route::{Forward, Retry, RetryOn, Session};
 use homing_core::stats::{Fate, Move};
 
@@ -215,6 +216,23 @@ fn the_retry_policy_asks_another_host() {
             let outcome = lab.outcomes()[0].outcome;
             assert_eq!((outcome.fate, outcome.tries, outcome.status), (Fate::Moved(why), 2, 200));
         }
+    });
+}
+
+#[test]
+fn a_retried_request_is_in_flight_at_one_host_at_a_time() {
+    ways(|seed| {
+        let mut builder = Builder::new();
+        let app = builder.cluster_with("app", &[HOST, OTHER], Balance::LeastRequest);
+        builder.route_with("/", app, |forward: &mut Forward| {
+            forward.retry = Retry { attempts: 1, ..on(|on| on.server_error = true) };
+        });
+        let cells = [HOST, OTHER].map(|host| builder.cell(host));
+        let mut lab = lab(builder, seed)
+            .with(|_: &str, _: &Request| answer("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n"));
+        sent(&mut lab, GET.repeat(2));
+        assert_eq!(lab.outcomes().len(), 2);
+        assert_eq!(cells.map(|cell| cell.active()), [0, 0]);
     });
 }
 
