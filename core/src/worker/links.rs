@@ -82,6 +82,7 @@ impl<L> Links<L> {
     }
 
     /// Asks for a link to the host of `cell` for connection `asker`. `fresh`: a pooled one will not do.
+    /// Who waits already and asks again keeps its place in the queue.
     pub fn obtain(&mut self, cell: &Arc<HostCell>, asker: u32, fresh: bool) -> Obtained<L> {
         let limits = self.limits;
         let host = self.hosts.entry(LinkKey::of(cell)).or_insert_with(|| HostLinks {
@@ -90,24 +91,28 @@ impl<L> Links<L> {
             open: 0,
             waiting: VecDeque::new(),
         });
-        host.waiting.retain(|&waiting| waiting != asker);
-        if !fresh && let Some((link, _)) = host.idle.pop() {
-            return Obtained::Link(link);
-        }
-        if limits.connections == 0 || host.open < limits.connections {
+        let place = host.waiting.iter().position(|&waiting| waiting == asker);
+        let obtained = if !fresh && let Some((link, _)) = host.idle.pop() {
+            Obtained::Link(link)
+        } else if limits.connections == 0 || host.open < limits.connections {
             host.open += 1;
-            return Obtained::Connect;
-        }
-        if !host.idle.is_empty() {
+            Obtained::Connect
+        } else if !host.idle.is_empty() {
             // At the cap, but an idle link can make room for the fresh one.
             host.idle.remove(0);
-            return Obtained::Connect;
-        }
-        if host.waiting.len() >= limits.pending as usize {
+            Obtained::Connect
+        } else if place.is_some() {
+            return Obtained::Wait;
+        } else if host.waiting.len() >= limits.pending as usize {
             return Obtained::Full;
+        } else {
+            host.waiting.push_back(asker);
+            return Obtained::Wait;
+        };
+        if let Some(place) = place {
+            host.waiting.remove(place);
         }
-        host.waiting.push_back(asker);
-        Obtained::Wait
+        obtained
     }
 
     /// Puts an idle link back. Returns the connection to be woken, if one waits for this host.
@@ -192,6 +197,20 @@ mod tests {
         assert!(matches!(links.obtain(&cell, 3, false), Obtained::Connect));
         assert_eq!(links.release(key, "a", Tick::from_millis(0)), None);
         assert!(matches!(links.obtain(&cell, 5, false), Obtained::Link("a")));
+    }
+
+    #[test]
+    fn asking_again_keeps_the_place_in_the_queue() {
+        let cell = Arc::<HostCell>::default();
+        let key = LinkKey::of(&cell);
+        let mut links = Links::<&str>::new(LinkLimits { connections: 1, pending: 2, ..LIMITS });
+        assert!(matches!(links.obtain(&cell, 1, false), Obtained::Connect));
+        for asker in [2, 3, 2] {
+            assert!(matches!(links.obtain(&cell, asker, false), Obtained::Wait));
+        }
+        assert_eq!(links.release(key, "a", Tick::from_millis(0)), Some(2));
+        assert!(matches!(links.obtain(&cell, 2, false), Obtained::Link("a")));
+        assert_eq!(links.release(key, "a", Tick::from_millis(0)), Some(3));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What the shells share about sockets and clocks: listeners handed over, connections begun, links looked at, time
-//! read. No event loop, no HTTP.
+//! read; and in [`readiness`] how a connection is driven where the kernel says when a socket is ready. No event loop, no HTTP.
 //!
 //! Every stream socket, TCP or unix, is held as a [`std::net::TcpStream`]: reading, writing and shutting down are the same
 //! calls on the same kind of descriptor, so that a shell has one type of connection and not two.
+
+pub mod readiness;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -122,19 +124,23 @@ pub fn connected(stream: &impl AsFd) -> io::Result<()> {
 }
 
 /// Takes a waiting connection: the stream, non-blocking, and the client's address without its port.
-/// `None`: there is none, or it went away.
+/// `None`: there is none. One that went away while it waited is passed over, so that `None` means an empty queue, as
+/// edge-triggered shells need it.
 pub fn accept(listener: &Socket) -> io::Result<Option<(TcpStream, String)>> {
-    match listener.accept() {
-        Ok((socket, address)) => {
-            socket.set_nonblocking(true)?;
-            let client = client_text(&address);
-            Ok(Some((adopt(socket), client)))
+    loop {
+        match listener.accept() {
+            Ok((socket, address)) => {
+                socket.set_nonblocking(true)?;
+                let client = client_text(&address);
+                return Ok(Some((adopt(socket), client)));
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => return Ok(None),
+                // The client left between its SYN and now.
+                io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                _ => return Err(error),
+            },
         }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        // The client left between its SYN and now.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-        Err(error) => Err(error),
     }
 }
 

@@ -1,0 +1,547 @@
+//! How a connection is driven where the kernel says when a socket is ready: the same loop for every such shell.
+//!
+//! A shell brings its stream ([`Wire`]) and its way to watch sockets and wake connections ([`Shell`]). It keeps one
+//! [`Conn`] per client and one [`Hub`] per worker, and calls [`Conn::drive`] whenever a socket of the connection
+//! may have become ready or the connection was woken:
+//!
+//! ```text
+//!            ┌───────────── step ◀──────────────┐
+//!            ▼                                  │ something moved
+//!  Fill: read · Send: write · Dial: link · HalfClose: shut down
+//!            │ neither direction can move
+//!            ▼
+//!  buffers given back, timer set, wait
+//! ```
+//!
+//! Every decision is the exchange's; what is here is how its steps are carried out on non-blocking sockets.
+
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use homing_core::clock::Tick;
+use homing_core::exchange::{Dial, Dialed, Direction, Exchange, LinkOrder, Over, Step};
+use homing_core::route::ListenerId;
+use homing_core::window::{Class, Window};
+use homing_core::worker::{Control, LinkKey, Links, Obtained, Phase, Wheel, Worker};
+use socket2::SockRef;
+
+use crate::{Clock, Job, SWEEP, TICK, connect, is_quiet, link_limits, reset_on_close};
+
+/// Steps of one connection before the others get their turn: enough to pass 1 MiB through a large window.
+const STEPS: u32 = 32;
+
+/// A non-blocking stream and what is known of its readiness. "Pending" means that the connection will be driven again
+/// when it may be otherwise: by an event, or through the context's waker.
+pub trait Wire: AsFd {
+    /// Whether a read is worth trying.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> bool;
+
+    /// Reads into `into`, which is not empty; zero: the peer has closed its sending side. After a short read the stream
+    /// counts as drained, so that a message costs one read.
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Writes the front of `from`.
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// What became of a connection that was begun.
+    fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// A shell's way to watch sockets and to wake connections.
+pub trait Shell {
+    /// Its stream.
+    type Wire: Wire;
+
+    /// Begins to watch a new upstream stream, for the connection with this key.
+    fn adopt(&mut self, stream: TcpStream, key: u32) -> io::Result<Self::Wire>;
+
+    /// A link that served another connection now serves the one with this key.
+    fn rejoin(&mut self, link: &mut Self::Wire, key: u32) -> io::Result<()>;
+
+    /// Sees to it that the connection with this key, if it still exists, is driven soon. Called while one is driven.
+    fn wake(&mut self, key: u32);
+}
+
+/// One worker's parts that its connections share.
+#[derive(Debug)]
+pub struct Hub<S: Shell> {
+    /// The core's part.
+    pub worker: Worker,
+    /// The shell's part.
+    pub shell: S,
+    links: Links<S::Wire>,
+    wheel: Wheel,
+    control: Arc<Control>,
+    clock: Clock,
+    published: u64,
+    phase: Phase,
+    connections: u32,
+    next_tick: Tick,
+    next_sweep: Tick,
+    drained: Tick,
+}
+
+/// One client connection: its exchange, its sockets, its windows.
+#[derive(Debug)]
+pub struct Conn<W> {
+    key: u32,
+    exchange: Exchange,
+    client: W,
+    link: Option<Link<W>>,
+    dialing: Dialing,
+    inbound: Window,
+    outbound: Window,
+    phase: Phase,
+}
+
+/// What is to be done with a connection that was driven.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Driven {
+    /// It waits for its sockets, its timer or its turn.
+    Waits,
+    /// It could go on, but others should have their turn first: drive it again.
+    Again,
+    /// It has ended and everything it held was given back: drop it.
+    Over,
+}
+
+/// An upstream stream: in use, held between requests, or being made.
+#[derive(Debug)]
+struct Link<W> {
+    key: LinkKey,
+    wire: W,
+}
+
+/// How far the search for a link has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Dialing {
+    /// There is none under way.
+    No,
+    /// [`Conn::link`] is being made.
+    Connecting,
+    /// The connection stands in the host's queue.
+    Waiting(LinkKey),
+}
+
+impl<S: Shell> Hub<S> {
+    /// The parts of the worker that `job` describes.
+    pub fn new(job: &mut Job, shell: S) -> Self {
+        // Read before the snapshot is: one that is published in between is then taken twice rather than missed.
+        let published = job.control.published();
+        let clock = Clock::start();
+        let mut worker = job.worker();
+        worker.now = clock.now();
+        let now = worker.now.tick;
+        Self {
+            worker,
+            shell,
+            links: Links::new(job.link_limits()),
+            wheel: Wheel::new(now),
+            control: Arc::clone(&job.control),
+            clock,
+            published,
+            phase: Phase::Run,
+            connections: 0,
+            next_tick: now.after(TICK),
+            next_sweep: now.after(SWEEP),
+            drained: Tick::NEVER,
+        }
+    }
+
+    /// Reads the clocks. Called before connections are driven.
+    pub fn read_clock(&mut self) {
+        self.worker.now = self.clock.now();
+    }
+
+    /// The next moment at which [`Hub::tick`] has something to do.
+    pub fn next_tick(&self) -> Tick {
+        self.next_tick
+    }
+
+    /// What is due every [`TICK`]: the control plane's news, timers, the pool, the log. True: the program's phase has
+    /// changed, and every connection is to be driven.
+    pub fn tick(&mut self) -> bool {
+        let now = self.worker.now.tick;
+        if now < self.next_tick {
+            return false;
+        }
+        self.next_tick = now.after(TICK);
+        let published = self.control.published();
+        if published != self.published {
+            self.published = published;
+            self.worker.publish(self.control.snapshot());
+            self.links.set_limits(link_limits(&self.control));
+        }
+        while let Some(key) = self.wheel.expire(now) {
+            self.shell.wake(key);
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now.after(SWEEP);
+            self.links.sweep(now, is_quiet);
+        }
+        self.worker.flush_log();
+        self.enter_phase(now)
+    }
+
+    /// Whether connections are accepted at all; if not, the listeners are to be dropped.
+    pub fn is_running(&self) -> bool {
+        self.phase == Phase::Run
+    }
+
+    /// Whether the cap leaves room for another client connection.
+    pub fn has_room(&self) -> bool {
+        self.connections < self.worker.snapshot().limits.connections
+    }
+
+    /// Whether the worker's job is done.
+    pub fn is_finished(&self) -> bool {
+        !self.is_running() && self.connections == 0
+    }
+
+    fn enter_phase(&mut self, now: Tick) -> bool {
+        let mut phase = self.control.phase().max(self.phase);
+        if self.phase == Phase::Drain && now >= self.drained {
+            phase = Phase::Stop;
+        }
+        if phase == self.phase {
+            return false;
+        }
+        if self.phase == Phase::Run {
+            self.worker.stopping = true;
+            self.links.clear();
+            self.drained = now.after(self.worker.snapshot().limits.drain_timeout);
+        }
+        self.phase = phase;
+        true
+    }
+
+    fn wake(&mut self, key: Option<u32>) {
+        if let Some(key) = key {
+            self.shell.wake(key);
+        }
+    }
+
+    fn link_closed(&mut self, key: LinkKey) {
+        let next = self.links.closed(key);
+        self.wake(next);
+    }
+
+    fn link_released(&mut self, key: LinkKey, wire: S::Wire) {
+        let next = self.links.release(key, wire, self.worker.now.tick);
+        self.wake(next);
+    }
+
+    fn gives_up(&mut self, key: LinkKey, asker: u32) {
+        let next = self.links.give_up(key, asker);
+        self.wake(next);
+    }
+}
+
+impl<W: Wire> Conn<W> {
+    /// A connection that was accepted on `listener` from `address`. `key` names it to timers, queues and the shell.
+    pub fn open<S: Shell<Wire = W>>(
+        key: u32,
+        client: W,
+        listener: ListenerId,
+        address: &str,
+        hub: &mut Hub<S>,
+    ) -> Self {
+        let exchange = Exchange::new(listener, address, &hub.worker);
+        hub.wheel.set(key, exchange.deadline());
+        hub.worker.counters().accepted.add();
+        hub.connections += 1;
+        Self {
+            key,
+            exchange,
+            client,
+            link: None,
+            dialing: Dialing::No,
+            inbound: Window::new(),
+            outbound: Window::new(),
+            phase: Phase::Run,
+        }
+    }
+
+    /// The client's stream.
+    pub fn client(&mut self) -> &mut W {
+        &mut self.client
+    }
+
+    /// The upstream's stream, if there is one.
+    pub fn upstream(&mut self) -> Option<&mut W> {
+        self.link.as_mut().map(|link| &mut link.wire)
+    }
+
+    /// Carries out the exchange's steps until neither direction can move or the connection has had its turn.
+    pub fn drive<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>, cx: &mut Context<'_>) -> Driven {
+        self.hear(hub);
+        let mut steps = 0;
+        let mut stuck = 0;
+        let mut direction = Direction::Request;
+        while stuck < 2 && steps < STEPS && self.exchange.over().is_none() {
+            if self.step(direction, hub, cx) {
+                steps += 1;
+                stuck = 0;
+            } else {
+                stuck += 1;
+                direction = match direction {
+                    Direction::Request => Direction::Response,
+                    Direction::Response => Direction::Request,
+                };
+            }
+        }
+        if self.exchange.over().is_some() {
+            self.end(hub);
+            return Driven::Over;
+        }
+        hub.wheel.set(self.key, self.exchange.deadline());
+        if stuck < 2 {
+            return Driven::Again;
+        }
+        self.give_back(hub);
+        Driven::Waits
+    }
+
+    /// Tells the exchange what the clock and the control plane say.
+    fn hear<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>) {
+        if self.phase != hub.phase {
+            self.phase = hub.phase;
+            match hub.phase {
+                Phase::Run => {}
+                Phase::Drain => self.exchange.drain(&hub.worker),
+                Phase::Stop => self.exchange.stop(&mut hub.worker),
+            }
+        }
+        if self.exchange.deadline() <= hub.worker.now.tick {
+            self.exchange.expired(&mut hub.worker);
+        }
+        self.obey(hub);
+    }
+
+    /// One step of one direction; false: nothing moved.
+    fn step<S: Shell<Wire = W>>(
+        &mut self,
+        direction: Direction,
+        hub: &mut Hub<S>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let before = self.exchange.states();
+        let step = match direction {
+            Direction::Request => self.exchange.request(&mut self.inbound, &mut hub.worker),
+            Direction::Response => self.exchange.response(&mut self.outbound, &mut hub.worker),
+        };
+        self.obey(hub);
+        let moved = match step {
+            Step::Hold => false,
+            // A readiness shell waits the same way for both; the buffer goes back when nothing comes.
+            Step::Fill | Step::Rest => self.fill(direction, hub, cx),
+            Step::Send(count) => self.send(direction, count, hub, cx),
+            Step::HalfClose => self.half_close(direction, hub),
+            Step::Dial(dial) => self.dial(dial, hub, cx),
+        };
+        self.obey(hub);
+        moved || self.exchange.states() != before
+    }
+
+    fn fill<S: Shell<Wire = W>>(
+        &mut self,
+        direction: Direction,
+        hub: &mut Hub<S>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let (wire, window) = match (direction, &mut self.link) {
+            (Direction::Request, _) => (&mut self.client, &mut self.inbound),
+            (Direction::Response, Some(link)) => (&mut link.wire, &mut self.outbound),
+            (Direction::Response, None) => return false,
+        };
+        if !wire.poll_readable(cx) {
+            return false;
+        }
+        hub.worker.windows.lend(window);
+        if window.spare_len() == 0 {
+            // A read into nothing would look like the end of the stream.
+            return false;
+        }
+        match wire.poll_read(cx, window.spare_mut()) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(count)) => self.exchange.filled(direction, window, count, &mut hub.worker),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Poll::Ready(Err(_)) => self.exchange.fill_failed(direction, window, &mut hub.worker),
+        }
+        true
+    }
+
+    fn send<S: Shell<Wire = W>>(
+        &mut self,
+        direction: Direction,
+        count: usize,
+        hub: &mut Hub<S>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let (wire, window) = match (direction, &mut self.link) {
+            (Direction::Response, _) => (&mut self.client, &mut self.outbound),
+            (Direction::Request, Some(link)) => (&mut link.wire, &mut self.inbound),
+            (Direction::Request, None) => return false,
+        };
+        match wire.poll_write(cx, window.live().get(..count).unwrap_or_default()) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(count)) => self.exchange.sent(direction, window, count, &mut hub.worker),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Poll::Ready(Err(_)) => self.exchange.send_failed(direction, &mut hub.worker),
+        }
+        true
+    }
+
+    fn half_close<S: Shell<Wire = W>>(&mut self, direction: Direction, hub: &mut Hub<S>) -> bool {
+        let wire = match (direction, &self.link) {
+            (Direction::Response, _) => &self.client,
+            (Direction::Request, Some(link)) => &link.wire,
+            (Direction::Request, None) => return false,
+        };
+        // Failing means that the peer has gone already; reading will tell.
+        let _ = SockRef::from(wire).shutdown(Shutdown::Write);
+        self.exchange.half_closed(direction, &mut hub.worker);
+        true
+    }
+
+    /// Goes on with the search for a link; false: it needs more time.
+    fn dial<S: Shell<Wire = W>>(&mut self, dial: Dial, hub: &mut Hub<S>, cx: &mut Context<'_>) -> bool {
+        match (self.dialing, &mut self.link) {
+            (Dialing::Connecting, Some(link)) => match link.wire.poll_connected(cx) {
+                Poll::Pending if self.exchange.wants_dial() => return false,
+                Poll::Ready(Ok(())) => self.dialed(Dialed::Fresh, hub),
+                Poll::Pending | Poll::Ready(Err(_)) => {
+                    self.drop_link(hub);
+                    self.dialed(Dialed::Failed, hub);
+                }
+            },
+            (Dialing::Waiting(key), _) if !self.exchange.wants_dial() => {
+                hub.gives_up(key, self.key);
+                self.dialed(Dialed::Full, hub);
+            }
+            _ => return self.find_link(dial, hub, cx),
+        }
+        true
+    }
+
+    fn find_link<S: Shell<Wire = W>>(&mut self, dial: Dial, hub: &mut Hub<S>, cx: &mut Context<'_>) -> bool {
+        let Some(host) = self.exchange.host(dial.host) else {
+            self.dialed(Dialed::Failed, hub);
+            return true;
+        };
+        let key = LinkKey::of(host.shared_cell());
+        if let Some(mut held) = self.link.take() {
+            if held.key != key {
+                hub.link_released(held.key, held.wire);
+            } else if !dial.fresh && (!(dial.checked || held.wire.poll_readable(cx)) || is_quiet(&held.wire))
+            {
+                self.link = Some(held);
+                self.dialed(Dialed::Reused, hub);
+                return true;
+            } else {
+                drop(held);
+                hub.link_closed(key);
+            }
+        }
+        let dialed = loop {
+            match hub.links.obtain(host.shared_cell(), self.key, dial.fresh) {
+                Obtained::Link(mut wire) => {
+                    let usable = !dial.checked || is_quiet(&wire);
+                    if usable && hub.shell.rejoin(&mut wire, self.key).is_ok() {
+                        self.link = Some(Link { key, wire });
+                        break Some(Dialed::Reused);
+                    }
+                    drop(wire);
+                    hub.link_closed(key);
+                }
+                Obtained::Connect => {
+                    let begun = connect(host.endpoint()).and_then(|stream| hub.shell.adopt(stream, self.key));
+                    if let Ok(wire) = begun {
+                        self.link = Some(Link { key, wire });
+                        break None;
+                    }
+                    hub.link_closed(key);
+                    break Some(Dialed::Failed);
+                }
+                Obtained::Wait => {
+                    if self.dialing == Dialing::No {
+                        self.dialing = Dialing::Waiting(key);
+                        self.exchange.dial_waits(&hub.worker);
+                    }
+                    return false;
+                }
+                Obtained::Full => break Some(Dialed::Full),
+            }
+        };
+        if self.dialing == Dialing::Waiting(key) {
+            // Two links may have come free before this connection took one: the next in line gets the other.
+            hub.gives_up(key, self.key);
+        }
+        match dialed {
+            Some(dialed) => self.dialed(dialed, hub),
+            None => {
+                self.dialing = Dialing::Connecting;
+                self.exchange.dial_begins(&hub.worker);
+            }
+        }
+        true
+    }
+
+    fn dialed<S: Shell<Wire = W>>(&mut self, dialed: Dialed, hub: &mut Hub<S>) {
+        self.dialing = Dialing::No;
+        self.exchange.dialed(dialed, &mut hub.worker);
+    }
+
+    /// Does with the link what the exchange says.
+    fn obey<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>) {
+        match self.exchange.take_link_order() {
+            None => {}
+            Some(LinkOrder::Pool) if self.dialing == Dialing::No => {
+                if let Some(link) = self.link.take() {
+                    hub.link_released(link.key, link.wire);
+                }
+            }
+            Some(LinkOrder::Pool | LinkOrder::Close) => self.drop_link(hub),
+        }
+    }
+
+    fn drop_link<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>) {
+        if self.dialing == Dialing::Connecting {
+            self.dialing = Dialing::No;
+        }
+        if let Some(Link { key, wire }) = self.link.take() {
+            drop(wire);
+            hub.link_closed(key);
+        }
+    }
+
+    /// A connection that waits holds no empty buffer, but for a large one in the midst of a body.
+    fn give_back<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>) {
+        let idle = self.exchange.is_idle();
+        for (direction, window) in
+            [(Direction::Request, &mut self.inbound), (Direction::Response, &mut self.outbound)]
+        {
+            if idle || window.class() != Some(Class::Large) || !self.exchange.wants_fill(direction) {
+                hub.worker.windows.reclaim(window);
+            }
+        }
+    }
+
+    fn end<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>) {
+        if let Dialing::Waiting(key) = self.dialing {
+            hub.gives_up(key, self.key);
+        }
+        self.drop_link(hub);
+        if self.exchange.over() == Some(Over::Abort) {
+            reset_on_close(&self.client);
+        }
+        hub.worker.windows.retire(&mut self.inbound);
+        hub.worker.windows.retire(&mut self.outbound);
+        hub.wheel.clear(self.key);
+        hub.worker.counters().closed.add();
+        hub.connections -= 1;
+    }
+}

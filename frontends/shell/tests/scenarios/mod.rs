@@ -1,0 +1,377 @@
+//! What every shell must do, said once: each scenario runs a worker on a shell's `run`, between a client and a scripted
+//! upstream. A shell's tests include this file and run [`every_scenario`].
+
+mod rig;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use homing_core::hosts::Endpoint;
+use homing_core::limits::Limits;
+use homing_core::stats::Ending;
+use homing_core::worker::Phase;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use rig::{Client, Proxy, Run, Upstream, snapshot};
+
+/// Makes a test of every scenario.
+macro_rules! every_scenario {
+    ($run:path) => {
+        scenarios::every_scenario! { $run:
+            requests_on_one_connection_stay_on_one_link, pipelined_requests_are_answered_in_order,
+            a_chunked_request_body_arrives, large_bodies_pass_in_both_directions,
+            a_head_response_has_no_body, an_empty_response_keeps_the_connection,
+            a_chunked_response_passes, a_response_until_close_closes,
+            a_truncated_response_is_not_passed_for_a_whole_one, nonsense_from_the_upstream_is_502,
+            an_expected_continue_passes, a_refused_connection_is_503,
+            another_host_takes_over_from_one_that_refuses, a_link_closed_between_requests_is_replaced,
+            a_tunnel_passes_bytes_and_the_clients_end, a_tunnel_passes_the_upstreams_end,
+            a_client_that_leaves_ends_its_request, a_drain_lets_a_request_finish,
+            a_drain_has_an_end, a_new_snapshot_is_taken_up, the_cap_on_connections_holds,
+            a_full_host_makes_requests_wait, a_full_queue_is_503, a_unix_socket_is_a_host,
+            many_connections_are_served_side_by_side, a_slow_reader_gets_everything
+        }
+    };
+    ($run:path: $($name:ident),*) => { $(
+        #[test]
+        fn $name() {
+            scenarios::$name($run);
+        }
+    )* };
+}
+pub(crate) use every_scenario;
+
+fn pair(run: Run) -> (Proxy, Upstream) {
+    let upstream = Upstream::tcp();
+    let proxy = Proxy::start(run, std::slice::from_ref(&upstream.endpoint), Limits::default());
+    (proxy, upstream)
+}
+
+fn limited(run: Run, limits: Limits) -> (Proxy, Upstream) {
+    let upstream = Upstream::tcp();
+    let proxy = Proxy::start(run, std::slice::from_ref(&upstream.endpoint), limits);
+    (proxy, upstream)
+}
+
+/// A port that refuses: bound, so that nobody else gets it, but not listening.
+fn refusing() -> (Socket, Endpoint) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, Endpoint::Tcp(address))
+}
+
+pub fn requests_on_one_connection_stay_on_one_link(run: Run) {
+    let (mut proxy, _upstream) = pair(run);
+    let mut client = proxy.client();
+    for body in ["one", "two", "three"] {
+        let response = client.post("/", body.as_bytes());
+        assert_eq!(response.status(), "200");
+        assert_eq!(response.body, body.as_bytes());
+        assert_eq!(response.field("x-link"), Some("1"));
+    }
+    drop(client);
+    assert_eq!(proxy.ended(Ending::Complete), 3);
+    assert_eq!(proxy.counters.dialed.get(), 1);
+}
+
+pub fn pipelined_requests_are_answered_in_order(run: Run) {
+    let (proxy, _upstream) = pair(run);
+    let mut client = proxy.client();
+    let one = |n| format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\n{n:02}");
+    client.send((0..20).map(one).collect::<String>());
+    for n in 0..20 {
+        assert_eq!(client.response().body, format!("{n:02}").as_bytes());
+    }
+}
+
+pub fn a_chunked_request_body_arrives(run: Run) {
+    let (proxy, _upstream) = pair(run);
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        client.send("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n");
+        client.send("8\r\n and def\r\n0\r\n\r\n");
+        assert_eq!(client.response().body, b"abc and def");
+    }
+}
+
+pub fn large_bodies_pass_in_both_directions(run: Run) {
+    let (proxy, _upstream) = pair(run);
+    let mut client = proxy.client();
+    let body: Vec<u8> = (0_u32..1 << 18).flat_map(u32::to_le_bytes).collect();
+    for _ in 0..2 {
+        assert!(client.post("/", &body).body == body, "a large body was changed on its way");
+    }
+}
+
+pub fn a_slow_reader_gets_everything(run: Run) {
+    let (proxy, _upstream) = pair(run);
+    let mut slow = proxy.client();
+    // More than the sockets hold: the proxy must wait for this client while it serves another.
+    for _ in 0..16 {
+        slow.send("GET /big HTTP/1.1\r\nhost: test\r\n\r\n");
+    }
+    assert_eq!(proxy.client().get("/").status(), "200");
+    for _ in 0..16 {
+        assert_eq!(slow.response().body.len(), 1 << 20);
+    }
+}
+
+pub fn a_head_response_has_no_body(run: Run) {
+    let (proxy, _upstream) = pair(run);
+    let mut client = proxy.client();
+    client.send("HEAD / HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert!(client.head().contains("\r\ncontent-length: 12345\r\n"));
+    assert_eq!(client.get("/").status(), "200");
+}
+
+pub fn an_empty_response_keeps_the_connection(run: Run) {
+    let (proxy, _upstream) = pair(run);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/empty").status(), "204");
+    assert_eq!(client.get("/").status(), "200");
+}
+
+pub fn a_chunked_response_passes(run: Run) {
+    let (proxy, _upstream) = pair(run);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/chunked").body, b"in parts!");
+    assert_eq!(client.get("/").field("x-link"), Some("1"));
+}
+
+pub fn a_response_until_close_closes(run: Run) {
+    let (proxy, _upstream) = pair(run);
+    let response = proxy.client().get("/until-close");
+    assert_eq!(response.field("connection"), Some("close"));
+    assert_eq!(response.body, b"all of it");
+}
+
+pub fn a_truncated_response_is_not_passed_for_a_whole_one(run: Run) {
+    let (mut proxy, _upstream) = pair(run);
+    let mut client = proxy.client();
+    client.send("GET /cut HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert!(client.head().contains("\r\ncontent-length: 100\r\n"));
+    if let Ok(rest) = client.rest() {
+        panic!("the end came without a reset after {} bytes", rest.len());
+    }
+    assert_eq!(proxy.ended(Ending::UpstreamReset), 1);
+}
+
+pub fn nonsense_from_the_upstream_is_502(run: Run) {
+    let (mut proxy, _upstream) = pair(run);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/nonsense").status(), "502");
+    assert_eq!(client.get("/").status(), "200");
+    assert_eq!(proxy.ended(Ending::UpstreamMalformed), 1);
+}
+
+pub fn an_expected_continue_passes(run: Run) {
+    let (proxy, _upstream) = pair(run);
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n");
+    assert!(client.head().starts_with("http/1.1 100 "));
+    client.send("body");
+    assert_eq!(client.response().body, b"body");
+}
+
+pub fn a_refused_connection_is_503(run: Run) {
+    let (_socket, endpoint) = refusing();
+    let mut proxy = Proxy::start(run, &[endpoint], Limits::default());
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").status(), "503");
+    assert_eq!(client.post("/", b"dropped").status(), "503");
+    assert_eq!(proxy.ended(Ending::ConnectFailed), 2);
+}
+
+pub fn another_host_takes_over_from_one_that_refuses(run: Run) {
+    let (_socket, endpoint) = refusing();
+    let upstream = Upstream::tcp();
+    let mut proxy = Proxy::start(run, &[endpoint, upstream.endpoint.clone()], Limits::default());
+    for _ in 0..4 {
+        assert_eq!(proxy.client().post("/", b"moved").body, b"moved");
+    }
+    assert!(proxy.stop().retried.get() > 0, "the refusing host was never tried");
+}
+
+pub fn a_link_closed_between_requests_is_replaced(run: Run) {
+    let (mut proxy, upstream) = pair(run);
+    let mut client = proxy.client();
+    for round in 0..5 {
+        assert_eq!(client.get("/then-close").status(), "200");
+        assert_eq!(upstream.hear(), format!("end of {}", 2 * round + 1));
+        // Idempotent or not: one can be sent again, the other looks at the link first.
+        let response = if round % 2 == 0 { client.get("/") } else { client.post("/", b"") };
+        assert_eq!(response.field("x-link"), Some(&*(2 * round + 2).to_string()));
+        assert_eq!(client.get("/then-close").status(), "200");
+        assert_eq!(upstream.hear(), format!("end of {}", 2 * round + 2));
+    }
+    drop(client);
+    assert_eq!(proxy.ended(Ending::Complete), 15);
+}
+
+fn upgraded(proxy: &Proxy, path: &str) -> Client {
+    let mut client = proxy.client();
+    client.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n"));
+    let head = client.head();
+    assert!(head.starts_with("http/1.1 101 ") && head.contains("\r\nupgrade: echo\r\n"), "{head}");
+    client
+}
+
+pub fn a_tunnel_passes_bytes_and_the_clients_end(run: Run) {
+    let (proxy, _upstream) = pair(run);
+    let mut client = upgraded(&proxy, "/echo-tunnel");
+    for text in ["ping", "pong"] {
+        client.send(text);
+        assert_eq!(client.take(4), text.as_bytes());
+    }
+    client.shutdown();
+    assert_eq!(client.rest().unwrap(), b"bye");
+}
+
+pub fn a_tunnel_passes_the_upstreams_end(run: Run) {
+    let (proxy, upstream) = pair(run);
+    let mut client = upgraded(&proxy, "/bye-tunnel");
+    assert_eq!(client.rest().unwrap(), b"bye");
+    client.send("but I was not done");
+    client.shutdown();
+    assert_eq!(upstream.hear(), "but I was not done");
+}
+
+pub fn a_client_that_leaves_ends_its_request(run: Run) {
+    let (mut proxy, upstream) = pair(run);
+    let mut client = proxy.client();
+    client.send("GET /wait HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(upstream.hear(), "/wait");
+    drop(client);
+    // Nobody says go: the upstream sees that its link was closed.
+    assert_eq!(upstream.hear(), "end of 1");
+    assert_eq!(proxy.ended(Ending::ClientLeft), 1);
+}
+
+pub fn a_drain_lets_a_request_finish(run: Run) {
+    let (mut proxy, upstream) = pair(run);
+    let mut idle = proxy.client();
+    assert_eq!(idle.get("/").status(), "200");
+    let mut busy = proxy.client();
+    busy.send("GET /wait HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(upstream.hear(), "/wait");
+    proxy.control.advance(Phase::Drain);
+    assert_eq!(idle.rest().unwrap(), b"", "an idle connection ends at once");
+    let refused = std::net::TcpStream::connect(proxy.address);
+    assert!(refused.is_err(), "a worker that drains must not listen");
+    upstream.go();
+    let response = busy.response();
+    assert_eq!(response.body, b"waited");
+    assert_eq!(response.field("connection"), Some("close"));
+    drop(busy);
+    proxy.join();
+    assert_eq!(proxy.ended(Ending::Complete), 2);
+}
+
+pub fn a_drain_has_an_end(run: Run) {
+    let limits = Limits { drain_timeout: Duration::from_millis(100), ..Limits::default() };
+    let (mut proxy, upstream) = limited(run, limits);
+    let mut client = proxy.client();
+    client.send("GET /wait HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(upstream.hear(), "/wait");
+    proxy.control.advance(Phase::Drain);
+    proxy.join();
+    assert!(client.rest().is_err(), "a request that is cut off ends with a reset");
+    assert_eq!(proxy.ended(Ending::Stopped), 1);
+}
+
+pub fn a_new_snapshot_is_taken_up(run: Run) {
+    let (proxy, old) = pair(run);
+    let new = Upstream::tcp();
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").status(), "200");
+    proxy.control.publish(Arc::new(snapshot(std::slice::from_ref(&new.endpoint), Limits::default())));
+    // The old host closes after each of these, so that its end shows which host a request went to.
+    while client.get("/then-close").status() == "200" && new.try_hear().is_none() {
+        old.try_hear();
+    }
+    assert_eq!(client.get("/").status(), "200");
+}
+
+pub fn the_cap_on_connections_holds(run: Run) {
+    let (mut proxy, _upstream) = limited(run, Limits { connections: 2, ..Limits::default() });
+    let mut first = proxy.client();
+    let mut second = proxy.client();
+    assert_eq!(first.get("/").status(), "200");
+    assert_eq!(second.get("/").status(), "200");
+    let mut third = proxy.client();
+    third.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    for _ in 0..10 {
+        assert_eq!(first.get("/").status(), "200");
+    }
+    assert_eq!(proxy.counters.accepted.get(), 2);
+    drop(second);
+    assert_eq!(third.response().status(), "200");
+    assert_eq!(proxy.stop().accepted.get(), 3);
+}
+
+pub fn a_full_host_makes_requests_wait(run: Run) {
+    let (mut proxy, upstream) = limited(run, Limits { host_connections: 1, ..Limits::default() });
+    let mut first = proxy.client();
+    first.send("GET /wait HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(upstream.hear(), "/wait");
+    let mut others: Vec<Client> = (0..3).map(|_| proxy.client()).collect();
+    for other in &mut others {
+        other.send("GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    }
+    upstream.go();
+    assert_eq!(first.response().body, b"waited");
+    drop(first);
+    for other in &mut others {
+        assert_eq!(other.response().field("x-link"), Some("1"));
+    }
+    assert_eq!(proxy.stop().dialed.get(), 1);
+}
+
+pub fn a_full_queue_is_503(run: Run) {
+    let limits = Limits { host_connections: 1, host_pending: 0, ..Limits::default() };
+    let (mut proxy, upstream) = limited(run, limits);
+    let mut first = proxy.client();
+    first.send("GET /wait HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(upstream.hear(), "/wait");
+    assert_eq!(proxy.client().get("/").status(), "503");
+    upstream.go();
+    assert_eq!(first.response().body, b"waited");
+    assert_eq!(proxy.ended(Ending::HostFull), 1);
+}
+
+pub fn a_unix_socket_is_a_host(run: Run) {
+    let name = format!("homing-{}-{:?}.sock", std::process::id(), std::thread::current().id());
+    let path = std::env::temp_dir().join(name.replace(['(', ')'], "-"));
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    listener.listen(8).unwrap();
+    let endpoint = Endpoint::Unix(path.as_path().into());
+    let upstream = Upstream::serve(endpoint, listener);
+    let proxy = Proxy::start(run, std::slice::from_ref(&upstream.endpoint), Limits::default());
+    let mut client = proxy.client();
+    for body in ["over", "a", "unix socket"] {
+        assert_eq!(client.post("/", body.as_bytes()).body, body.as_bytes());
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+pub fn many_connections_are_served_side_by_side(run: Run) {
+    let (mut proxy, _upstream) = pair(run);
+    let mut clients: Vec<Client> = (0..200).map(|_| proxy.client()).collect();
+    for round in 0..3 {
+        for (n, client) in clients.iter_mut().enumerate() {
+            let body = format!("{round} {n}");
+            client.send(format!(
+                "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ));
+        }
+        for (n, client) in clients.iter_mut().enumerate() {
+            assert_eq!(client.response().body, format!("{round} {n}").as_bytes());
+        }
+    }
+    drop(clients);
+    assert_eq!(proxy.ended(Ending::Complete), 600);
+}

@@ -1,0 +1,410 @@
+//! What the scenarios stand on: a proxy run by a shell, an upstream that follows the request's path as a script, and a
+//! client that reads whole responses. Plain blocking threads.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, spawn};
+use std::time::Duration;
+
+use homing_core::balance::Balance;
+use homing_core::hosts::{Cluster, ClusterId, ClusterSpec, Endpoint, HealthSet, HostSpec};
+use homing_core::limits::Limits;
+use homing_core::route::{
+    Action, Domain, FieldRules, Forward, ListenerId, PathMatch, Retry, Route, RouteTable, Session,
+    VirtualHost, WeightedCluster,
+};
+use homing_core::snapshot::{Listener, Marks, Snapshot};
+use homing_core::stats::{Counters, Ending};
+use homing_core::worker::{Control, Phase};
+use homing_shell::Job;
+use socket2::Socket;
+
+/// A shell's entry point.
+pub type Run = fn(Job) -> io::Result<()>;
+
+/// Nothing takes so long unless it hangs; then the test fails instead of hanging too.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One worker in a thread of its own.
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub control: Arc<Control>,
+    pub counters: Arc<Counters>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl Proxy {
+    pub fn start(run: Run, hosts: &[Endpoint], limits: Limits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let control = Arc::new(Control::new(Arc::new(snapshot(hosts, limits))));
+        let counters = Arc::<Counters>::default();
+        let job_parts = (Arc::clone(&control), Arc::clone(&counters));
+        let thread = spawn(move || {
+            let (control, counters) = job_parts;
+            let listeners = vec![(ListenerId(0), Socket::from(listener))];
+            run(Job { listeners, control, counters, log: None, seed: 1 })
+        });
+        Self { address, control, counters, thread: Some(thread) }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(TcpStream::connect(self.address).unwrap())
+    }
+
+    /// Waits until the worker has ended by itself.
+    pub fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the worker panicked").expect("the worker failed");
+        }
+    }
+
+    /// Stops the worker; then its counters are final.
+    pub fn stop(&mut self) -> &Counters {
+        self.control.advance(Phase::Stop);
+        self.join();
+        assert_eq!(self.counters.accepted.get(), self.counters.closed.get(), "a connection was lost");
+        &self.counters
+    }
+
+    pub fn ended(&mut self, ending: Ending) -> u64 {
+        self.stop().endings[ending as usize].get()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.stop();
+        }
+    }
+}
+
+/// One listener, one route, one cluster of these hosts, no affinity.
+pub fn snapshot(hosts: &[Endpoint], limits: Limits) -> Snapshot {
+    let host = |endpoint: &Endpoint| HostSpec { endpoint: endpoint.clone(), weight: 1, cell: Arc::default() };
+    let cluster = Cluster::compile(ClusterSpec {
+        name: "hosts".into(),
+        hosts: hosts.iter().map(host).collect(),
+        balance: Balance::RoundRobin,
+        override_status: HealthSet::USABLE,
+        panic_percent: 0,
+    });
+    let forward = Forward {
+        clusters: vec![WeightedCluster { cluster: ClusterId(0), weight: 1, session: None }],
+        session: Session::None,
+        rewrite: None,
+        host_rewrite: None,
+        request_fields: FieldRules::default(),
+        response_fields: FieldRules::default(),
+        response_timeout: None,
+        retry: Retry::default(),
+        upgrades: true,
+    };
+    let route = Route {
+        name: "all".into(),
+        path: PathMatch::Prefix("/".into()),
+        action: Action::Forward(Box::new(forward)),
+    };
+    let all = VirtualHost { name: "all".into(), domains: vec![Domain::Any], routes: vec![route] };
+    Snapshot {
+        generation: 0,
+        listeners: vec![Listener {
+            name: "test".into(),
+            routes: RouteTable { virtual_hosts: vec![all] },
+            marks: Marks::default(),
+        }],
+        policies: Vec::new(),
+        clusters: vec![cluster.unwrap()],
+        limits,
+    }
+}
+
+/// A client connection.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+/// A message as received: its first line and fields in lower case, and its body without framing.
+#[derive(Debug)]
+pub struct Message {
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Message {
+    pub fn status(&self) -> &str {
+        self.head.get(9..12).expect("a status line")
+    }
+
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let fields = self.head.lines().filter_map(|line| line.split_once(": "));
+        fields.into_iter().find(|field| field.0 == name).map(|field| field.1)
+    }
+
+    fn path(&self) -> &str {
+        self.head.split(' ').nth(1).expect("a request line")
+    }
+}
+
+impl Client {
+    pub fn new(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self { stream: BufReader::new(stream) }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
+    }
+
+    pub fn shutdown(&mut self) {
+        self.stream.get_mut().shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Sends a GET and reads the response.
+    pub fn get(&mut self, path: &str) -> Message {
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
+        self.response()
+    }
+
+    /// Sends a POST with a length and reads the response.
+    pub fn post(&mut self, path: &str, body: &[u8]) -> Message {
+        self.send(format!("POST {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", body.len()));
+        self.send(body);
+        self.response()
+    }
+
+    pub fn head(&mut self) -> String {
+        read_head(&mut self.stream).expect("a head, not the end")
+    }
+
+    pub fn response(&mut self) -> Message {
+        let head = self.head();
+        let body = read_body(&mut self.stream, &head, true).expect("a whole response");
+        Message { head, body }
+    }
+
+    /// The next so many bytes.
+    pub fn take(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    /// Everything until the proxy closes; an error if it resets.
+    pub fn rest(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.stream.read_to_end(&mut bytes).map(|_| bytes)
+    }
+}
+
+/// An upstream host. What it does with a request is in [`Served::answer`].
+pub struct Upstream {
+    pub endpoint: Endpoint,
+    /// Paths of requests that wait, and what connections saw at their end.
+    news: Receiver<String>,
+    go: Sender<()>,
+}
+
+/// One connection of an upstream.
+struct Served {
+    stream: BufReader<TcpStream>,
+    number: usize,
+    news: Sender<String>,
+    go: Arc<Mutex<Receiver<()>>>,
+}
+
+impl Upstream {
+    pub fn tcp() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint::Tcp(listener.local_addr().unwrap());
+        Self::serve(endpoint, Socket::from(listener))
+    }
+
+    /// Serves until the process ends: a thread that waits in `accept` costs nothing.
+    pub fn serve(endpoint: Endpoint, listener: Socket) -> Self {
+        let (news, heard) = channel();
+        let (go, gone) = channel();
+        let gone = Arc::new(Mutex::new(gone));
+        let count = AtomicUsize::new(0);
+        spawn(move || {
+            while let Ok((socket, _)) = listener.accept() {
+                let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+                let stream = BufReader::new(TcpStream::from(std::os::fd::OwnedFd::from(socket)));
+                let served = Served { stream, number, news: news.clone(), go: Arc::clone(&gone) };
+                spawn(move || served.run());
+            }
+        });
+        Self { endpoint, news: heard, go }
+    }
+
+    /// The next piece of news.
+    pub fn hear(&self) -> String {
+        self.news.recv_timeout(PATIENCE).expect("news from the upstream")
+    }
+
+    /// The next piece of news, if there is one by now.
+    pub fn try_hear(&self) -> Option<String> {
+        self.news.try_recv().ok()
+    }
+
+    /// Lets one waiting request go on.
+    pub fn go(&self) {
+        self.go.send(()).unwrap();
+    }
+}
+
+impl Served {
+    fn run(mut self) {
+        while let Some(head) = read_head(&mut self.stream) {
+            if head.contains("\r\nexpect: 100-continue\r\n") {
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            let Ok(body) = read_body(&mut self.stream, &head, false) else { break };
+            if !self.answer(&Message { head, body }) {
+                break;
+            }
+        }
+        let _ = self.news.send(format!("end of {}", self.number));
+    }
+
+    /// False: the connection ends.
+    fn answer(&mut self, request: &Message) -> bool {
+        match request.path() {
+            "/empty" => self.write(b"HTTP/1.1 204 No Content\r\n\r\n"),
+            "/until-close" => {
+                self.write(b"HTTP/1.1 200 OK\r\n\r\nall of ");
+                self.write(b"it");
+                return false;
+            }
+            "/cut" => {
+                self.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nnot all of it");
+                return false;
+            }
+            "/chunked" => {
+                self.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nin p\r\n");
+                self.write(b"5\r\narts!\r\n0\r\n\r\n");
+            }
+            "/big" => self.reply(&vec![b'x'; 1 << 20]),
+            "/then-close" => {
+                self.reply(b"the last one");
+                return false;
+            }
+            "/wait" => {
+                self.tell("/wait");
+                self.wait();
+                self.reply(b"waited");
+            }
+            "/nonsense" => {
+                self.write(b"this is no http\r\n\r\n");
+                return false;
+            }
+            "/echo-tunnel" => return self.echo_tunnel(),
+            "/bye-tunnel" => return self.bye_tunnel(),
+            _ if request.head.starts_with("head ") => {
+                self.write(b"HTTP/1.1 200 OK\r\ncontent-length: 12345\r\n\r\n");
+            }
+            _ => self.reply(&request.body),
+        }
+        true
+    }
+
+    /// The body goes back, and the number of the connection in a field.
+    fn reply(&mut self, body: &[u8]) {
+        let head =
+            format!("HTTP/1.1 200 OK\r\nx-link: {}\r\ncontent-length: {}\r\n\r\n", self.number, body.len());
+        self.write(head.as_bytes());
+        self.write(body);
+    }
+
+    /// Sends back what comes; says "bye" when the client has closed its side.
+    fn echo_tunnel(&mut self) -> bool {
+        self.write(SWITCH);
+        let mut bytes = [0; 1024];
+        while let Ok(count @ 1..) = self.stream.read(&mut bytes) {
+            self.write(&bytes[..count]);
+        }
+        self.write(b"bye");
+        false
+    }
+
+    /// Speaks first, closes its side, and listens to the end.
+    fn bye_tunnel(&mut self) -> bool {
+        self.write(SWITCH);
+        self.write(b"bye");
+        let _ = self.stream.get_mut().shutdown(Shutdown::Write);
+        let mut heard = String::new();
+        let _ = self.stream.read_to_string(&mut heard);
+        self.tell(&heard);
+        false
+    }
+
+    /// A proxy that has gone is noticed by the next read.
+    fn write(&mut self, bytes: &[u8]) {
+        let _ = self.stream.get_mut().write_all(bytes);
+    }
+
+    fn tell(&self, news: &str) {
+        let _ = self.news.send(news.to_owned());
+    }
+
+    /// Waits for the test to say go, or for the proxy to leave.
+    fn wait(&mut self) {
+        let go = self.go.lock().unwrap();
+        let stream = self.stream.get_mut();
+        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let mut byte = [0; 1];
+        // Either ends the wait; which comes first does not matter to any test.
+        while go.try_recv().is_err() && !matches!(stream.peek(&mut byte), Ok(0)) {}
+        stream.set_read_timeout(None).unwrap();
+    }
+}
+
+const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+
+/// A head in lower case; `None`: the connection ended before it.
+fn read_head(stream: &mut impl BufRead) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).ok()? == 0 {
+            assert!(head.is_empty(), "cut off in a head: {head:?}");
+            return None;
+        }
+    }
+    Some(head.to_ascii_lowercase())
+}
+
+fn read_body(stream: &mut impl BufRead, head: &str, response: bool) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    let message = Message { head: head.to_owned(), body: Vec::new() };
+    if message.field("transfer-encoding") == Some("chunked") {
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line)?;
+            let size = usize::from_str_radix(line.trim_end(), 16).map_err(io::Error::other)?;
+            let mut chunk = vec![0; size + 2];
+            stream.read_exact(&mut chunk)?;
+            chunk.truncate(size);
+            body.append(&mut chunk);
+            if size == 0 {
+                return Ok(body);
+            }
+        }
+    }
+    match message.field("content-length") {
+        Some(length) => {
+            body.resize(length.parse().map_err(io::Error::other)?, 0);
+            stream.read_exact(&mut body)?;
+        }
+        None if response && !matches!(message.status(), "100" | "101" | "204" | "304") => {
+            stream.read_to_end(&mut body)?;
+        }
+        None => {}
+    }
+    Ok(body)
+}
