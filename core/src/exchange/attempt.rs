@@ -53,6 +53,10 @@ impl Attempt {
         *self = Self { view: Some(Rc::clone(view)), ..Self::default() };
     }
 
+    pub(super) fn view(&self) -> Option<Rc<View>> {
+        self.view.clone()
+    }
+
     pub(super) fn snapshot(&self) -> Option<&Snapshot> {
         self.view.as_ref().map(|view| &**view.snapshot())
     }
@@ -243,16 +247,20 @@ impl Attempt {
     fn move_on(&mut self, why: Move, rng: &mut Rng) -> Decision {
         let Some(view) = self.view.clone() else { return Decision::GiveUp };
         let Some(failed) = self.host else { return Decision::GiveUp };
+        if why != Move::ConnectFailed && self.outcome.strict && self.outcome.fate == Fate::Pinned {
+            // Its own host did answer or hang up: the client gets what there is, and the session stays as it is.
+            return Decision::GiveUp;
+        }
         let Some(next) = view.pick(failed.cluster, rng, Some(failed.host)) else {
             return self.give_up(RefusalReason::ConnectFailed);
         };
-        if let Some(routed) = self.routed.take() {
+        if next != failed
+            && let Some(routed) = self.routed.take()
+        {
             let Some(policy) = self.policy() else { return Decision::GiveUp };
             match routed.moved(policy, next) {
                 Ok(moved) => self.routed = Some(moved),
-                Err(refusal) if why == Move::ConnectFailed => return self.refuse(refusal),
-                // Strict, and its own host did answer or hang up: the client gets what there is.
-                Err(_) => return Decision::GiveUp,
+                Err(refusal) => return self.refuse(refusal),
             }
         }
         if next != failed {

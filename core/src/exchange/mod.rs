@@ -59,12 +59,13 @@ pub enum Direction {
 pub enum Step {
     /// Receive into the window's spare part.
     Fill,
-    /// Nothing is expected soon: give the window's buffer back and the link to the pool, wait until the client's socket
-    /// is readable, then ask again.
+    /// Nothing is expected soon: give the buffers of both windows back and wait until the client's socket is readable;
+    /// only then take a buffer and receive, as for [`Step::Fill`]. The link has gone to the pool by then.
     Rest,
     /// Send the first so many live bytes.
     Send(usize),
-    /// Find a link to the host, then report [`Exchange::dialed`].
+    /// Find a link to the host, then report [`Exchange::dialed`]. The link that the connection holds from earlier
+    /// requests, if any, is used when it leads there and need not be fresh; else it goes to the pool.
     Dial(Dial),
     /// Close the sending side of the direction's destination, then report [`Exchange::half_closed`].
     HalfClose,
@@ -149,6 +150,12 @@ struct Asked {
     expects_continue: bool,
 }
 
+impl Default for Asked {
+    fn default() -> Self {
+        Self { method: Method::Get, version: Version::Http11, upgrade: false, expects_continue: false }
+    }
+}
+
 /// What the log wants to know; held only when there is a log.
 #[derive(Debug, Default)]
 struct Draft {
@@ -203,6 +210,8 @@ pub struct Exchange {
     forget: Option<usize>,
     /// A dial has taken too long.
     dial_expired: bool,
+    /// A dial waits for its turn at a full host.
+    dial_queued: bool,
     /// Idle for long enough to give up the buffer and the link.
     resting: bool,
     /// The client's side is read although a response is awaited.
@@ -223,12 +232,7 @@ impl Exchange {
             client: Clip::new(client.as_bytes()),
             machine: Machine::default(),
             attempt: Attempt::default(),
-            asked: Asked {
-                method: Method::Get,
-                version: Version::Http11,
-                upgrade: false,
-                expects_continue: false,
-            },
+            asked: Asked::default(),
             inbound: Flow::default(),
             outbound: Flow::default(),
             link: Link::None,
@@ -251,6 +255,7 @@ impl Exchange {
             stale: false,
             forget: None,
             dial_expired: false,
+            dial_queued: false,
             resting: false,
             watching: false,
             order: None,
@@ -334,11 +339,13 @@ impl Exchange {
 
     /// The dial waits for its turn at a full host.
     pub fn dial_waits(&mut self, worker: &Worker) {
+        self.dial_queued = true;
         self.request_due = worker.now.tick.after(self.limits(worker).pending_timeout);
     }
 
     /// The connection is being made.
     pub fn dial_begins(&mut self, worker: &Worker) {
+        self.dial_queued = false;
         self.request_due = worker.now.tick.after(self.limits(worker).connect_timeout);
     }
 
@@ -374,8 +381,10 @@ impl Exchange {
 
     /// The drain deadline has passed: whatever runs is cut off and recorded.
     pub fn stop(&mut self, worker: &mut Worker) {
-        self.record(Ending::Stopped, worker);
-        self.end(Over::Abort);
+        if self.over.is_none() {
+            self.record(Ending::Stopped, worker);
+            self.end(Over::Abort);
+        }
     }
 
     /// When [`Exchange::expired`] should be called; [`Tick::NEVER`]: not at all.
@@ -539,7 +548,7 @@ impl Exchange {
             (self.machine.request(), self.machine.response()),
             (RequestState::Idle, ResponseState::Idle) | (RequestState::Sent, ResponseState::Sent)
         );
-        let reusable = clean && self.link_persists && !self.upstream_done && how == Over::Close;
+        let reusable = clean && self.link_persists && !self.upstream_done;
         self.drop_link(if reusable { LinkOrder::Pool } else { LinkOrder::Close });
         self.attempt.release();
         self.request_due = Tick::NEVER;

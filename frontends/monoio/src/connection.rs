@@ -57,8 +57,13 @@ struct Conn {
     canceller: RefCell<Canceller>,
     /// A read of the client is under way.
     reading: Cell<bool>,
-    /// One direction had news that the other may have to know.
-    stirred: Cell<bool>,
+    /// The request direction waits for news, not for the kernel.
+    inward_holds: Cell<bool>,
+    /// The response direction waits for news, not for the kernel.
+    outward_holds: Cell<bool>,
+    /// There is news that a direction which holds has not looked at.
+    inward_news: Cell<bool>,
+    outward_news: Cell<bool>,
     resting: Cell<bool>,
 }
 
@@ -132,7 +137,10 @@ async fn busy(
         link: RefCell::default(),
         canceller: RefCell::default(),
         reading: Cell::new(false),
-        stirred: Cell::new(false),
+        inward_holds: Cell::new(false),
+        outward_holds: Cell::new(false),
+        inward_news: Cell::new(true),
+        outward_news: Cell::new(true),
         resting: Cell::new(false),
     };
     let (mut reader, mut writer) = stream.into_split();
@@ -146,7 +154,8 @@ async fn busy(
 }
 
 impl Conn {
-    /// Polls both directions until neither has news for the other.
+    /// Polls both directions until neither has news for the other. A direction that holds is only polled for news, since
+    /// no completion can be meant for it.
     fn poll(
         &self,
         context: &mut Context<'_>,
@@ -154,17 +163,24 @@ impl Conn {
         mut outward: Pin<&mut impl Future<Output = ()>>,
     ) -> Poll<End> {
         self.enter(context);
+        let mut completions = true;
         loop {
-            self.stirred.set(false);
-            let _ = inward.as_mut().poll(context);
-            let _ = outward.as_mut().poll(context);
+            if self.inward_news.replace(false) || (completions && !self.inward_holds.get()) {
+                let _ = inward.as_mut().poll(context);
+            }
+            if self.outward_news.replace(false) || (completions && !self.outward_holds.get()) {
+                let _ = outward.as_mut().poll(context);
+            }
+            completions = false;
             if let Some(over) = self.exchange.borrow().over() {
                 return Poll::Ready(End::Over(over));
             }
             if self.resting.get() {
                 return Poll::Ready(End::Rest);
             }
-            if !self.stirred.get() {
+            let inward = self.inward_news.get() && self.inward_holds.get();
+            let outward = self.outward_news.get() && self.outward_holds.get();
+            if !(inward || outward) {
                 break;
             }
         }
@@ -176,14 +192,21 @@ impl Conn {
     /// Takes note of what others have to say to this connection: its timer, the program's phase.
     fn enter(&self, context: &Context<'_>) {
         let state = &mut *self.shell.state.borrow_mut();
-        state.worker.now = self.shell.clock.now();
+        if self.shell.precise {
+            state.worker.now = self.shell.clock.now();
+        }
         let Some(slot) = state.slots.get_mut(self.key as usize) else { return };
         slot.waker.get_or_insert_with(|| context.waker().clone());
         let due = std::mem::take(&mut slot.due);
+        if slot.turn {
+            self.inward_news.set(true);
+        }
         let phase = self.shell.phase.get();
         if !due && phase == Phase::Run {
             return;
         }
+        self.stir(Direction::Request);
+        self.stir(Direction::Response);
         let mut exchange = self.exchange.borrow_mut();
         match phase {
             Phase::Run => {}
@@ -211,7 +234,7 @@ impl Conn {
                     if let Some(link) = self.link.borrow().as_deref() {
                         link.half_close();
                     }
-                    self.report(|exchange, state| {
+                    self.report(Direction::Request, |exchange, state| {
                         exchange.half_closed(Direction::Request, &mut state.worker);
                     });
                 }
@@ -233,7 +256,7 @@ impl Conn {
                 Step::HalfClose => {
                     // Failing means that the client has gone already, which the next read will say.
                     let _ = writer.shutdown().await;
-                    self.report(|exchange, state| {
+                    self.report(Direction::Response, |exchange, state| {
                         exchange.half_closed(Direction::Response, &mut state.worker);
                     });
                 }
@@ -242,8 +265,20 @@ impl Conn {
         }
     }
 
+    /// There is news for this direction.
+    fn stir(&self, direction: Direction) {
+        match direction {
+            Direction::Request => self.inward_news.set(true),
+            Direction::Response => self.outward_news.set(true),
+        }
+    }
+
     /// The direction's next step that is not a wait.
     async fn next(&self, direction: Direction) -> Step {
+        let holds = match direction {
+            Direction::Request => &self.inward_holds,
+            Direction::Response => &self.outward_holds,
+        };
         poll_fn(|_| {
             let mut state = self.shell.state.borrow_mut();
             let mut exchange = self.exchange.borrow_mut();
@@ -252,6 +287,7 @@ impl Conn {
                 Direction::Response => exchange.response(&mut self.outbound.borrow_mut(), &mut state.worker),
             };
             self.obey(&mut exchange, &mut state);
+            holds.set(step == Step::Hold);
             match step {
                 Step::Hold => Poll::Pending,
                 step => Poll::Ready(step),
@@ -260,9 +296,12 @@ impl Conn {
         .await
     }
 
-    /// Reports news to the exchange.
-    fn report(&self, news: impl FnOnce(&mut Exchange, &mut State)) {
-        self.stirred.set(true);
+    /// Reports news of `direction` to the exchange; the other direction may have to know.
+    fn report(&self, direction: Direction, news: impl FnOnce(&mut Exchange, &mut State)) {
+        self.stir(match direction {
+            Direction::Request => Direction::Response,
+            Direction::Response => Direction::Request,
+        });
         let mut state = self.shell.state.borrow_mut();
         let mut exchange = self.exchange.borrow_mut();
         news(&mut exchange, &mut state);
@@ -272,7 +311,8 @@ impl Conn {
     /// Does with the link what the exchange orders.
     fn obey(&self, exchange: &mut Exchange, state: &mut State) {
         let Some(order) = exchange.take_link_order() else { return };
-        self.stirred.set(true);
+        self.stir(Direction::Request);
+        self.stir(Direction::Response);
         let Some(link) = self.link.take() else { return };
         let key = link.key;
         let waiting = match order {
@@ -297,7 +337,9 @@ impl Conn {
 
     #[expect(clippy::await_holding_refcell_ref, reason = "only this direction borrows the link's reader")]
     async fn read_link(&self) {
-        let Some(link) = self.link.borrow().clone() else { return pend_once().await };
+        let Some(link) = self.link.borrow().clone() else {
+            return self.filled(Direction::Response, Err(io::ErrorKind::NotConnected.into()), &self.outbound);
+        };
         let spare = self.lend(&self.outbound);
         let (result, spare) = {
             let mut reader = link.reader.borrow_mut();
@@ -311,7 +353,9 @@ impl Conn {
 
     #[expect(clippy::await_holding_refcell_ref, reason = "only this direction borrows the link's writer")]
     async fn write_link(&self, len: usize) {
-        let Some(link) = self.link.borrow().clone() else { return pend_once().await };
+        let Some(link) = self.link.borrow().clone() else {
+            return self.sent(Direction::Request, Err(io::ErrorKind::NotConnected.into()), &self.inbound);
+        };
         let live = Live { window: self.inbound.take(), len };
         let (result, live) = {
             let mut writer = link.writer.borrow_mut();
@@ -338,7 +382,7 @@ impl Conn {
     }
 
     fn filled(&self, direction: Direction, result: io::Result<usize>, window: &RefCell<Window>) {
-        self.report(|exchange, state| {
+        self.report(direction, |exchange, state| {
             let window = &mut *window.borrow_mut();
             match result {
                 Ok(count) => exchange.filled(direction, window, count, &mut state.worker),
@@ -350,7 +394,7 @@ impl Conn {
     }
 
     fn sent(&self, direction: Direction, result: io::Result<usize>, window: &RefCell<Window>) {
-        self.report(|exchange, state| match result {
+        self.report(direction, |exchange, state| match result {
             Ok(count) => exchange.sent(direction, &mut window.borrow_mut(), count, &mut state.worker),
             Err(_) => exchange.send_failed(direction, &mut state.worker),
         });
@@ -367,11 +411,15 @@ impl Conn {
             let exchange = self.exchange.borrow();
             exchange.host(dial.host).map(|host| (host.shared_cell().clone(), host.endpoint().clone()))
         }) else {
-            return self.report(|exchange, state| exchange.dialed(Dialed::Failed, &mut state.worker));
+            return self.report(Direction::Request, |exchange, state| {
+                exchange.dialed(Dialed::Failed, &mut state.worker);
+            });
         };
         let key = LinkKey::of(&cell);
         if self.keeps_held(key, dial) {
-            return self.report(|exchange, state| exchange.dialed(Dialed::Reused, &mut state.worker));
+            return self.report(Direction::Request, |exchange, state| {
+                exchange.dialed(Dialed::Reused, &mut state.worker);
+            });
         }
         let dialed = loop {
             let obtained = self.shell.state.borrow_mut().links.obtain(&cell, self.key, dial.fresh);
@@ -390,7 +438,7 @@ impl Conn {
                 Obtained::Wait | Obtained::Full => break Dialed::Full,
             }
         };
-        self.report(|exchange, state| exchange.dialed(dialed, &mut state.worker));
+        self.report(Direction::Request, |exchange, state| exchange.dialed(dialed, &mut state.worker));
     }
 
     /// Keeps the link that is held if it serves; else gives it back.
@@ -412,7 +460,7 @@ impl Conn {
     }
 
     async fn connect(&self, key: LinkKey, endpoint: &homing_core::hosts::Endpoint) -> Dialed {
-        self.report(|exchange, state| exchange.dial_begins(&state.worker));
+        self.report(Direction::Request, |exchange, state| exchange.dial_begins(&state.worker));
         match self.connected(key, endpoint).await {
             Ok(link) => {
                 self.link.replace(Some(link));
@@ -448,7 +496,8 @@ impl Conn {
 
     /// Waits in the line for a full host; false: for too long.
     async fn await_turn(&self, key: LinkKey) -> bool {
-        self.report(|exchange, state| exchange.dial_waits(&state.worker));
+        self.report(Direction::Request, |exchange, state| exchange.dial_waits(&state.worker));
+        self.inward_holds.set(true);
         poll_fn(|_| {
             let mut state = self.shell.state.borrow_mut();
             if state.slots.get_mut(self.key as usize).is_some_and(|slot| std::mem::take(&mut slot.turn)) {
@@ -481,10 +530,4 @@ impl Conn {
             End::Rest => {}
         }
     }
-}
-
-/// Lets the other direction, which has taken the link away, have its turn.
-async fn pend_once() {
-    let mut pended = false;
-    poll_fn(|_| if std::mem::replace(&mut pended, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }

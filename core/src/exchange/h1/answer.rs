@@ -18,7 +18,10 @@ impl Exchange {
             self.end(Over::Abort);
             return;
         }
-        self.drop_link(LinkOrder::Close);
+        if self.machine.response() == ResponseState::Head {
+            // Without a request on its way there, a held link is as clean as before.
+            self.drop_link(LinkOrder::Close);
+        }
         self.attempt.release();
         self.answer = Some(answer);
         self.answered = false;

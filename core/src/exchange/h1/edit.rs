@@ -74,8 +74,11 @@ pub(super) fn response(
     let session_field = context.session.and_then(|(policy, _)| policy.response_field());
     edits.hop_by_hop_response(head, switched, session_field);
     field_rules(head.bytes, head.fields, &context.forward.response_fields, edits);
-    if context.dechunk {
+    if context.client == Version::Http10 {
+        // RFC 9112 §6.1: not even in answer to HEAD.
         edits.remove_named(head.bytes, head.fields, b"transfer-encoding");
+    }
+    if context.dechunk {
         edits.remove_named(head.bytes, head.fields, b"trailer");
     }
     if let ServerField::Overwrite(server) = &context.listener.marks.server {

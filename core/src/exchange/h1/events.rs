@@ -33,8 +33,15 @@ impl Exchange {
         }
     }
 
-    fn tunnel_progress(&mut self, worker: &Worker) {
-        self.request_due = worker.now.tick.after(self.limits(worker).tunnel_idle_timeout);
+    /// Each side that is still open has its own deadline, since either may close first.
+    pub(super) fn tunnel_progress(&mut self, worker: &Worker) {
+        let due = worker.now.tick.after(self.limits(worker).tunnel_idle_timeout);
+        if self.machine.request() == RequestState::Tunnel {
+            self.request_due = due;
+        }
+        if self.machine.response() == ResponseState::Tunnel {
+            self.response_due = due;
+        }
     }
 
     /// Bytes went to the upstream.
@@ -54,6 +61,13 @@ impl Exchange {
             window.consume(count);
         }
         self.request_progress(worker);
+        if self.inbound.cleared == 0
+            && self.inbound.body.is_done()
+            && self.machine.request() == RequestState::Body
+        {
+            // At once: the response may be looked at before the request is asked for its next step.
+            self.request_is_sent(worker);
+        }
     }
 
     /// Bytes went to the client.
@@ -110,6 +124,10 @@ impl Exchange {
 
     /// The client has reset the connection, or does not take what it is sent.
     pub(in crate::exchange) fn client_reset(&mut self, worker: &mut Worker) {
+        if self.machine.request() == RequestState::Head {
+            // As in `client_closed`: it never became a request.
+            self.owed = false;
+        }
         self.record(Ending::ClientLeft, worker);
         self.end(Over::Abort);
     }
@@ -206,12 +224,12 @@ impl Exchange {
 
     /// A dial has come to something.
     pub(in crate::exchange) fn link_made(&mut self, dialed: Dialed, worker: &mut Worker) {
-        self.dial_expired = false;
+        let queued_too_long = core::mem::take(&mut self.dial_expired) && self.dial_queued;
         let reused = match dialed {
             Dialed::Reused => true,
             Dialed::Fresh => false,
-            Dialed::Failed => return self.dial_failed(worker),
-            Dialed::Full => {
+            Dialed::Failed if !queued_too_long => return self.dial_failed(worker),
+            Dialed::Failed | Dialed::Full => {
                 let answer = Answer::Fault(503, "upstream host is full\n");
                 return self.cut_short(answer, Ending::HostFull, worker);
             }
@@ -251,11 +269,15 @@ impl Exchange {
             Direction::Request => {
                 if self.machine.request() == RequestState::Tunnel {
                     self.machine.move_request(RequestState::Sent);
+                    self.request_due = Tick::NEVER;
                     self.watching = false;
                 }
             }
             Direction::Response => match self.machine.response() {
-                ResponseState::Tunnel => self.machine.move_response(ResponseState::Sent),
+                ResponseState::Tunnel => {
+                    self.machine.move_response(ResponseState::Sent);
+                    self.response_due = Tick::NEVER;
+                }
                 ResponseState::Close => {
                     self.machine.move_response(ResponseState::Over);
                     self.machine.move_request(RequestState::Linger);
@@ -357,6 +379,10 @@ impl Exchange {
             ResponseState::Answer => {
                 self.record(Ending::ClientTimeout, worker);
                 self.end(Over::Abort);
+            }
+            ResponseState::Tunnel => {
+                self.record(Ending::Complete, worker);
+                self.end(Over::Close);
             }
             _ => {}
         }

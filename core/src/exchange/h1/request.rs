@@ -3,7 +3,7 @@
 use super::super::attempt::Decision;
 use super::super::body::{Body, Flow};
 use super::super::machine::{RequestState, ResponseState};
-use super::super::{Answer, Asked, Dial, Exchange, Link, LinkOrder, Over, Step, WATCH_AFTER};
+use super::super::{Answer, Asked, Dial, Draft, Exchange, Link, LinkOrder, Over, Step, WATCH_AFTER};
 use super::edit;
 use crate::clock::Tick;
 use crate::http1::{
@@ -67,6 +67,7 @@ impl Exchange {
         let (head_max, head_timeout) = (limits.request_head_bytes, limits.request_head_timeout);
         if self.machine.request() == RequestState::Idle {
             self.attempt.begin(&worker.view);
+            self.forget_last_request();
             self.owed = true;
             self.started = worker.now.tick;
             self.request_due = worker.now.tick.after(head_timeout);
@@ -104,6 +105,8 @@ impl Exchange {
             Ok(Accepted::Forwarded) => {
                 self.replayable = true;
                 self.rewind = false;
+                // The shell takes the held link for the dial, or gives it to the pool.
+                self.link = Link::None;
                 self.fresh = false;
                 self.request_due = Tick::NEVER;
                 self.machine.move_request(RequestState::Dialing);
@@ -143,7 +146,10 @@ impl Exchange {
         {
             return Ok(Accepted::Answered(Answer::Fault(413, "request body too large\n")));
         }
-        let view = worker.view.clone();
+        // The configuration that the request began with, though a newer one may have come since its first byte.
+        let Some(view) = self.attempt.view() else {
+            return Ok(Accepted::Answered(Answer::Fault(404, "no such listener\n")));
+        };
         let Some(listener) = view.snapshot().listener(self.listener) else {
             return Ok(Accepted::Answered(Answer::Fault(404, "no such listener\n")));
         };
@@ -178,6 +184,14 @@ impl Exchange {
             edit::RequestContext { listener, route, forward, session, client, snapshot: view.snapshot() };
         edit::request(&head, &context, &mut worker.scratch, &mut worker.rng);
         Ok(Accepted::Forwarded)
+    }
+
+    /// A head that cannot be read is answered and logged for itself, not as the request before it.
+    fn forget_last_request(&mut self) {
+        self.asked = Asked::default();
+        if let Some(draft) = self.draft.as_deref_mut() {
+            *draft = Draft::default();
+        }
     }
 
     fn remember(&mut self, head: &RequestHead<'_>) {
@@ -251,7 +265,7 @@ impl Exchange {
     }
 
     /// Everything was passed on: the response's time begins to run.
-    fn request_is_sent(&mut self, worker: &mut Worker) {
+    pub(super) fn request_is_sent(&mut self, worker: &mut Worker) {
         self.request_due = Tick::NEVER;
         if self.asked.upgrade {
             self.machine.move_request(RequestState::Paused);

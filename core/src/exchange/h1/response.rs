@@ -49,65 +49,76 @@ impl Exchange {
 
     fn read_response(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
         let head_max = self.limits(worker).response_head_bytes;
-        let searched = self.response_scanned;
-        match head_end(window.live(), searched) {
-            Some(length) if length <= head_max => self.receive(window, length, worker),
-            None if window.live().len() < head_max && !cannot_be_response(window.live()) => {
-                self.response_scanned = window.live().len();
-                if window.has_buffer() && window.spare_len() == 0 {
-                    window.compact(HEADROOM);
+        loop {
+            match head_end(window.live(), self.response_scanned) {
+                Some(length) if length <= head_max => {
+                    if let Some(step) = self.receive(window, length, worker) {
+                        return step;
+                    }
                 }
-                if window.has_buffer() && window.spare_len() == 0 && !worker.windows.promote(window) {
+                None if window.live().len() < head_max && !cannot_be_response(window.live()) => {
+                    return self.read_more_of_head(window, worker);
+                }
+                Some(_) | None => {
                     self.malformed_response(worker);
                     return Step::Hold;
                 }
-                Step::Fill
-            }
-            Some(_) | None => {
-                self.malformed_response(worker);
-                Step::Hold
             }
         }
     }
 
-    /// A response head is complete.
-    fn receive(&mut self, window: &mut Window, length: usize, worker: &mut Worker) -> Step {
+    fn read_more_of_head(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
+        self.response_scanned = window.live().len();
+        if window.has_buffer() && window.spare_len() == 0 {
+            window.compact(HEADROOM);
+        }
+        if window.has_buffer() && window.spare_len() == 0 && !worker.windows.promote(window) {
+            self.malformed_response(worker);
+            return Step::Hold;
+        }
+        Step::Fill
+    }
+
+    /// A response head is complete. `None`: it was dropped, and the next one may be here already.
+    fn receive(&mut self, window: &mut Window, length: usize, worker: &mut Worker) -> Option<Step> {
         self.response_scanned = 0;
-        match self.read_into_edits(window, length, worker) {
-            Received::Malformed => self.malformed_response(worker),
-            Received::Retry => self.try_again(Move::Retried, worker),
+        let received = self.read_into_edits(window, length, worker);
+        match received {
+            Received::Malformed => {
+                self.malformed_response(worker);
+                return Some(Step::Hold);
+            }
+            Received::Retry => {
+                self.redial(false);
+                return Some(Step::Hold);
+            }
             Received::Dropped => {
                 window.consume(length);
-                return self.read_response(window, worker);
+                return None;
             }
-            Received::Interim => {
-                let Some(cleared) = self.apply_response_edits(window, length, worker) else {
-                    return Step::Hold;
-                };
-                self.outbound.cleared = cleared;
-                self.machine.move_response(ResponseState::Interim);
-                return Step::Send(cleared);
-            }
+            Received::Interim | Received::Switched | Received::Final(_) => {}
+        }
+        let Some(cleared) = self.apply_response_edits(window, length, worker) else {
+            return Some(Step::Hold);
+        };
+        self.outbound.cleared = cleared;
+        match received {
             Received::Switched => {
-                let Some(cleared) = self.apply_response_edits(window, length, worker) else {
-                    return Step::Hold;
-                };
-                self.switch_protocols(cleared, worker);
-                return self.pass_tunnel_back(window);
+                self.switch_protocols(worker);
+                Some(self.pass_tunnel_back(window))
             }
             Received::Final(framing) => {
-                let Some(cleared) = self.apply_response_edits(window, length, worker) else {
-                    return Step::Hold;
-                };
-                self.outbound.cleared = cleared;
                 self.outbound.body = Body::from(framing);
                 self.make_room(framing, window, worker);
                 self.machine.move_response(ResponseState::Body);
                 self.response_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
-                return self.pass_response(window, worker);
+                Some(self.pass_response(window, worker))
+            }
+            _ => {
+                self.machine.move_response(ResponseState::Interim);
+                Some(Step::Send(cleared))
             }
         }
-        Step::Hold
     }
 
     fn apply_response_edits(
@@ -135,7 +146,9 @@ impl Exchange {
             return Received::Malformed;
         };
         if head.status == 101 {
-            if !(self.asked.upgrade && head.connection.upgrade) {
+            // A host that switches before it has the whole request speaks of something else.
+            let waited_for = self.asked.upgrade && self.machine.request() == RequestState::Paused;
+            if !(waited_for && head.connection.upgrade) {
                 return Received::Malformed;
             }
             self.attempt.outcome.status = 101;
@@ -154,9 +167,12 @@ impl Exchange {
             edit::interim(&head, &mut worker.scratch);
             return Received::Interim;
         }
-        if self.calls_for_retry(head.status) {
+        if self.calls_for_retry(head.status)
+            && matches!(self.attempt.retry(Move::Retried, &mut worker.rng), Decision::Dial)
+        {
             return Received::Retry;
         }
+        // Where nobody else can be asked, the client gets this answer.
         self.take_final(&head, worker);
         self.edit_response(&head, worker);
         Received::Final(head.framing)
@@ -229,13 +245,13 @@ impl Exchange {
         if self.outbound.cleared > 0 {
             return Step::Send(self.outbound.cleared);
         }
+        if self.outbound.body.is_done() {
+            self.response_is_sent(window, worker);
+            return Step::Hold;
+        }
         if self.truncated {
             self.record(Ending::UpstreamReset, worker);
             self.end(Over::Abort);
-            return Step::Hold;
-        }
-        if self.outbound.body.is_done() {
-            self.response_is_sent(window, worker);
             return Step::Hold;
         }
         if window.has_buffer() && window.spare_len() == 0 {
@@ -273,14 +289,12 @@ impl Exchange {
         self.settle(worker);
     }
 
-    fn switch_protocols(&mut self, cleared: usize, worker: &mut Worker) {
-        self.outbound.cleared = cleared;
+    fn switch_protocols(&mut self, worker: &Worker) {
         self.outbound.body = Body::Opaque;
         self.inbound.body = Body::Opaque;
         self.machine.move_response(ResponseState::Tunnel);
         self.machine.move_request(RequestState::Tunnel);
-        self.response_due = Tick::NEVER;
-        self.request_due = worker.now.tick.after(self.limits(worker).tunnel_idle_timeout);
+        self.tunnel_progress(worker);
     }
 
     fn pass_tunnel_back(&mut self, window: &mut Window) -> Step {
