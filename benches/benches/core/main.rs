@@ -2,9 +2,10 @@
 //! `cargo bench -p homing-benches -- find` what matches a name.
 #![allow(missing_docs, reason = "criterion_group! makes a public function")]
 
+mod exchange;
 mod hosts;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(core, hosts::find);
+criterion_group!(core, hosts::find, exchange::lookup, exchange::whole);
 criterion_main!(core);

@@ -76,6 +76,17 @@ impl Policy {
         }
     }
 
+    /// Whether requests can leave with another session field than they came with, so that [`Found::edit_line`](super::Found::edit_line) must be
+    /// asked.
+    #[inline]
+    pub const fn edits_requests(&self) -> bool {
+        match self.carrier {
+            Carrier::Cookie(_) => self.hide_from_upstream,
+            Carrier::Header(_) => false,
+            Carrier::Envelope(_) => true,
+        }
+    }
+
     /// Whether the policy is strict.
     pub fn strict(&self) -> bool {
         self.strict

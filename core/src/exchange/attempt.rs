@@ -10,7 +10,7 @@
 
 use std::rc::Rc;
 
-use crate::affinity::{Found, Policy, Refusal, RefusalReason, Routed, Verdict};
+use crate::affinity::{Policy, Refusal, RefusalReason, Routed, Verdict};
 use crate::clock::UnixSecs;
 use crate::hosts::{ClusterId, Host, HostId, HostRef};
 use crate::rng::Rng;
@@ -50,7 +50,16 @@ pub(super) enum Decision {
 impl Attempt {
     /// Begins anew with the configuration now in force.
     pub(super) fn begin(&mut self, view: &Rc<View>) {
-        *self = Self { view: Some(Rc::clone(view)), ..Self::default() };
+        match &mut self.view {
+            Some(held) if Rc::ptr_eq(held, view) => {}
+            held => *held = Some(Rc::clone(view)),
+        }
+        self.route = None;
+        self.policy = None;
+        self.routed = None;
+        self.host = None;
+        self.busy = false;
+        self.outcome = Outcome::default();
     }
 
     pub(super) fn view(&self) -> Option<Rc<View>> {
@@ -92,10 +101,10 @@ impl Attempt {
         fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
         now: UnixSecs,
         rng: &mut Rng,
-    ) -> (Decision, Option<Found>) {
-        let Some(view) = self.view.clone() else { return (Decision::NoHost, None) };
+    ) -> Decision {
+        let Some(view) = self.view.clone() else { return Decision::NoHost };
         let snapshot = view.snapshot();
-        let Some(forward) = forward_of(snapshot, self.route) else { return (Decision::NoHost, None) };
+        let Some(forward) = forward_of(snapshot, self.route) else { return Decision::NoHost };
         // Session settings of one entry's own: the draw decides which settings count (DESIGN §4).
         let drawn = forward
             .clusters
@@ -108,14 +117,14 @@ impl Attempt {
             None => forward.clusters.as_slice(),
         };
         let policy = match session {
-            Session::None => return (self.place(&view, candidates, Scope::Unmanaged, rng), None),
-            Session::Disabled => return (self.place(&view, candidates, Scope::Disabled, rng), None),
+            Session::None => return self.place(&view, candidates, Scope::Unmanaged, rng),
+            Session::Disabled => return self.place(&view, candidates, Scope::Disabled, rng),
             Session::Policy(id) => id,
         };
         let Some((compiled, mut lookup)) =
             snapshot.policy(policy).and_then(|p| Some((p, p.lookup(target, now)?)))
         else {
-            return (self.place(&view, candidates, Scope::OutOfScope, rng), None);
+            return self.place(&view, candidates, Scope::OutOfScope, rng);
         };
         for (_, value) in fields.filter(|(name, _)| compiled.request_field().matches(name)) {
             lookup.offer(value);
@@ -151,7 +160,7 @@ impl Attempt {
         self.outcome.scope = Scope::Active;
         self.outcome.strict = strict;
         self.policy = Some(policy);
-        (decision, Some(found))
+        decision
     }
 
     /// The host did not take the connection: nothing was sent, so a soft session moves on at once.

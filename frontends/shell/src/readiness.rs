@@ -229,11 +229,6 @@ impl<S: Shell> Hub<S> {
         self.wake(next);
     }
 
-    fn link_released(&mut self, key: LinkKey, wire: S::Wire) {
-        let next = self.links.release(key, wire, self.worker.now.tick);
-        self.wake(next);
-    }
-
     fn gives_up(&mut self, key: LinkKey, asker: u32) {
         let next = self.links.give_up(key, asker);
         self.wake(next);
@@ -277,7 +272,7 @@ impl<W: Wire> Conn<W> {
 
     /// Carries out the exchange's steps until neither direction can move or the connection has had its turn.
     pub fn drive<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>, cx: &mut Context<'_>) -> Driven {
-        self.hear(hub);
+        self.hear(hub, cx);
         let mut steps = 0;
         let mut stuck = 0;
         let mut direction = Direction::Request;
@@ -306,7 +301,7 @@ impl<W: Wire> Conn<W> {
     }
 
     /// Tells the exchange what the clock and the control plane say.
-    fn hear<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>) {
+    fn hear<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>, cx: &mut Context<'_>) {
         if self.phase != hub.phase {
             self.phase = hub.phase;
             match hub.phase {
@@ -318,7 +313,7 @@ impl<W: Wire> Conn<W> {
         if self.exchange.deadline() <= hub.worker.now.tick {
             self.exchange.expired(&mut hub.worker);
         }
-        self.obey(hub);
+        self.obey(hub, cx);
     }
 
     /// One step of one direction; false: nothing moved.
@@ -333,7 +328,7 @@ impl<W: Wire> Conn<W> {
             Direction::Request => self.exchange.request(&mut self.inbound, &mut hub.worker),
             Direction::Response => self.exchange.response(&mut self.outbound, &mut hub.worker),
         };
-        self.obey(hub);
+        self.obey(hub, cx);
         let moved = match step {
             Step::Hold => false,
             // A readiness shell waits the same way for both; the buffer goes back when nothing comes.
@@ -342,7 +337,7 @@ impl<W: Wire> Conn<W> {
             Step::HalfClose => self.half_close(direction, hub),
             Step::Dial(dial) => self.dial(dial, hub, cx),
         };
-        self.obey(hub);
+        self.obey(hub, cx);
         moved || self.exchange.states() != before
     }
 
@@ -435,7 +430,7 @@ impl<W: Wire> Conn<W> {
         let key = LinkKey::of(host.shared_cell());
         if let Some(mut held) = self.link.take() {
             if held.key != key {
-                hub.link_released(held.key, held.wire);
+                release(held, hub, cx);
             } else if !dial.fresh && (!(dial.checked || held.wire.poll_readable(cx)) || is_quiet(&held.wire))
             {
                 self.link = Some(held);
@@ -496,12 +491,12 @@ impl<W: Wire> Conn<W> {
     }
 
     /// Does with the link what the exchange says.
-    fn obey<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>) {
+    fn obey<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>, cx: &mut Context<'_>) {
         match self.exchange.take_link_order() {
             None => {}
             Some(LinkOrder::Pool) if self.dialing == Dialing::No => {
                 if let Some(link) = self.link.take() {
-                    hub.link_released(link.key, link.wire);
+                    release(link, hub, cx);
                 }
             }
             Some(LinkOrder::Pool | LinkOrder::Close) => self.drop_link(hub),
@@ -543,5 +538,16 @@ impl<W: Wire> Conn<W> {
         hub.wheel.clear(self.key);
         hub.worker.counters().closed.add();
         hub.connections -= 1;
+    }
+}
+
+/// Gives a link to the pool, unless the host is known to have closed it.
+fn release<S: Shell>(mut link: Link<S::Wire>, hub: &mut Hub<S>, cx: &mut Context<'_>) {
+    if link.wire.poll_readable(cx) && !is_quiet(&link.wire) {
+        drop(link.wire);
+        hub.link_closed(link.key);
+    } else {
+        let next = hub.links.release(link.key, link.wire, hub.worker.now.tick);
+        hub.wake(next);
     }
 }

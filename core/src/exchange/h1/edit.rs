@@ -15,7 +15,7 @@ pub(super) struct RequestContext<'a> {
     pub(super) listener: &'a Listener,
     pub(super) route: &'a Route,
     pub(super) forward: &'a Forward,
-    pub(super) session: Option<(Found, &'a Policy)>,
+    pub(super) session: Option<(&'a Found, &'a Policy)>,
     pub(super) client: &'a [u8],
     pub(super) snapshot: &'a Snapshot,
 }
@@ -44,7 +44,9 @@ pub(super) fn request(
     edits.hop_by_hop_request(head, head.connection.upgrade, session_field);
     request_line(head, context, edits, value);
     host(head, context, edits);
-    if let Some((found, policy)) = &context.session {
+    if let Some((found, policy)) = &context.session
+        && policy.edits_requests()
+    {
         session_lines(head, found, policy, edits, value);
     }
     field_rules(head.bytes, head.fields, &context.forward.request_fields, edits);
@@ -178,6 +180,9 @@ fn request_line(
 
 /// `Host` stays as the client sent it, unless the target or the route says otherwise (RFC 9112 §3.2.2).
 fn host(head: &RequestHead<'_>, context: &RequestContext<'_>, edits: &mut Edits) {
+    if head.host.is_some() && !head.absolute && context.forward.host_rewrite.is_none() {
+        return;
+    }
     let line = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case("host"));
     let meant = match &context.forward.host_rewrite {
         Some(rewrite) => Some(rewrite.as_str().as_bytes()),
@@ -227,17 +232,9 @@ fn field_rules(bytes: &[u8], fields: &[Field<'_>], rules: &FieldRules, edits: &m
 /// `x-forwarded-for`, `x-forwarded-proto`, `x-request-id`, `via`.
 fn marks(head: &RequestHead<'_>, context: &RequestContext<'_>, edits: &mut Edits, rng: &mut Rng) {
     let marks = &context.listener.marks;
-    let inbound = |name: &[u8]| {
-        let last = head.fields.iter().rfind(|field| field.name.as_bytes().eq_ignore_ascii_case(name));
-        last.filter(|_| marks.trust_inbound)
-    };
-    if !marks.trust_inbound {
-        for name in [b"x-forwarded-for".as_slice(), b"x-forwarded-proto", b"x-request-id"] {
-            edits.remove_named(head.bytes, head.fields, name);
-        }
-    }
+    let inbound = Inbound::of(head, marks.trust_inbound, edits);
     if marks.forwarded_for {
-        match inbound(b"x-forwarded-for") {
+        match inbound.forwarded_for {
             Some(line) => {
                 let end = span_in(head.bytes, line.value).end;
                 edits.replace_with(end..end, |text| {
@@ -248,14 +245,49 @@ fn marks(head: &RequestHead<'_>, context: &RequestContext<'_>, edits: &mut Edits
             None => edits.append_line(b"x-forwarded-for", context.client),
         }
     }
-    if marks.forwarded_proto && inbound(b"x-forwarded-proto").is_none() {
+    if marks.forwarded_proto && !inbound.forwarded_proto {
         edits.append_line(b"x-forwarded-proto", b"http");
     }
-    if marks.request_id && inbound(b"x-request-id").is_none() {
+    if marks.request_id && !inbound.request_id {
         edits.append_line(b"x-request-id", &request_id(rng));
     }
     if let Some(via) = &marks.via {
         append_via(edits, head.version, via);
+    }
+}
+
+/// The marks that a trusted client's proxy has set already.
+#[derive(Default)]
+struct Inbound<'h> {
+    /// The last line; the client's address is appended to it.
+    forwarded_for: Option<&'h Field<'h>>,
+    forwarded_proto: bool,
+    request_id: bool,
+}
+
+impl<'h> Inbound<'h> {
+    /// Finds the marks in one walk; those of a client that is not trusted are removed.
+    fn of(head: &RequestHead<'h>, trusted: bool, edits: &mut Edits) -> Self {
+        let mut found = Self::default();
+        for field in head.fields {
+            let name = field.name.as_bytes();
+            let forwarded_for = name.len() == 15 && name.eq_ignore_ascii_case(b"x-forwarded-for");
+            let forwarded_proto = name.len() == 17 && name.eq_ignore_ascii_case(b"x-forwarded-proto");
+            let request_id = name.len() == 12 && name.eq_ignore_ascii_case(b"x-request-id");
+            if !(forwarded_for || forwarded_proto || request_id) {
+                continue;
+            }
+            if !trusted {
+                edits.remove_line(head.bytes, field);
+                continue;
+            }
+            if forwarded_for {
+                found.forwarded_for = Some(field);
+            }
+            found.forwarded_proto |= forwarded_proto;
+            found.request_id |= request_id;
+        }
+        found
     }
 }
 

@@ -5,6 +5,7 @@ use super::super::body::{Body, Flow};
 use super::super::machine::{RequestState, ResponseState};
 use super::super::{Answer, Asked, Dial, Draft, Exchange, Link, LinkOrder, Over, Step, WATCH_AFTER};
 use super::edit;
+use crate::affinity::Routed;
 use crate::clock::Tick;
 use crate::http1::{
     HeadError, Method, RequestFraming, RequestHead, Version, cannot_be_request, empty_slots, head_end,
@@ -170,7 +171,7 @@ impl Exchange {
             return Ok(Accepted::Answered(Answer::Fault(403, "upgrades are not allowed here\n")));
         }
         let fields = head.fields.iter().map(|field| (field.name.as_bytes(), field.value));
-        let (decision, found) = self.attempt.decide(head.path, fields, worker.now.wall, &mut worker.rng);
+        let decision = self.attempt.decide(head.path, fields, worker.now.wall, &mut worker.rng);
         match decision {
             Decision::Dial => {}
             Decision::Refuse(refusal) => return Ok(Accepted::Answered(Answer::Refusal(refusal))),
@@ -178,7 +179,7 @@ impl Exchange {
                 return Ok(Accepted::Answered(Answer::Fault(503, "no healthy upstream\n")));
             }
         }
-        let session = found.zip(self.attempt.policy());
+        let session = self.attempt.routed().map(Routed::found).zip(self.attempt.policy());
         let client = self.client.as_bytes();
         let context =
             edit::RequestContext { listener, route, forward, session, client, snapshot: view.snapshot() };

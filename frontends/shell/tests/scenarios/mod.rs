@@ -29,7 +29,12 @@ macro_rules! every_scenario {
             a_client_that_leaves_ends_its_request, a_drain_lets_a_request_finish,
             a_drain_has_an_end, a_new_snapshot_is_taken_up, the_cap_on_connections_holds,
             a_full_host_makes_requests_wait, a_full_queue_is_503, a_unix_socket_is_a_host,
-            many_connections_are_served_side_by_side, a_slow_reader_gets_everything
+            many_connections_are_served_side_by_side, a_slow_reader_gets_everything,
+            a_connection_that_changes_hosts_leaves_its_link_to_others,
+            a_resting_connection_leaves_its_link_to_others, a_reader_that_leaves_is_noticed,
+            a_slow_request_head_is_408, a_slow_response_is_504, an_idle_connection_is_closed,
+            a_connection_that_is_never_made_is_503, a_wait_for_a_full_host_ends,
+            running_out_of_descriptors_is_survived
         }
     };
     ($run:path: $($name:ident),*) => { $(
@@ -346,7 +351,6 @@ pub fn a_unix_socket_is_a_host(run: Run) {
     let path = std::env::temp_dir().join(name.replace(['(', ')'], "-"));
     let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
     listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
-    listener.listen(8).unwrap();
     let endpoint = Endpoint::Unix(path.as_path().into());
     let upstream = Upstream::serve(endpoint, listener);
     let proxy = Proxy::start(run, std::slice::from_ref(&upstream.endpoint), Limits::default());
@@ -374,4 +378,123 @@ pub fn many_connections_are_served_side_by_side(run: Run) {
     }
     drop(clients);
     assert_eq!(proxy.ended(Ending::Complete), 600);
+}
+
+pub fn a_connection_that_changes_hosts_leaves_its_link_to_others(run: Run) {
+    let upstreams = [Upstream::tcp(), Upstream::tcp()];
+    let hosts = upstreams.each_ref().map(|upstream| upstream.endpoint.clone());
+    let mut proxy = Proxy::start(run, &hosts, Limits::default());
+    let mut client = proxy.client();
+    for _ in 0..6 {
+        // The balancer alternates, and each host has seen one connection only.
+        assert_eq!(client.get("/").field("x-link"), Some("1"));
+        assert_eq!(client.post("/", b"body").field("x-link"), Some("1"));
+    }
+    assert_eq!(proxy.stop().dialed.get(), 2);
+}
+
+pub fn a_resting_connection_leaves_its_link_to_others(run: Run) {
+    let (mut proxy, _upstream) = limited(run, Limits { host_connections: 1, ..Limits::default() });
+    let mut first = proxy.client();
+    assert_eq!(first.get("/").field("x-link"), Some("1"));
+    let mut second = proxy.client();
+    assert_eq!(second.get("/").field("x-link"), Some("1"));
+    assert_eq!(first.get("/").field("x-link"), Some("1"));
+    assert_eq!(proxy.stop().dialed.get(), 1);
+}
+
+pub fn a_reader_that_leaves_is_noticed(run: Run) {
+    let (mut proxy, upstream) = pair(run);
+    let mut client = proxy.client();
+    for _ in 0..64 {
+        client.send("GET /big HTTP/1.1\r\nhost: test\r\n\r\n");
+    }
+    assert_eq!(client.response().status(), "200");
+    drop(client);
+    assert_eq!(upstream.hear(), "end of 1");
+    assert_eq!(proxy.ended(Ending::ClientLeft), 1);
+}
+
+const SHORT: Duration = Duration::from_millis(50);
+
+pub fn a_slow_request_head_is_408(run: Run) {
+    let (mut proxy, _upstream) = limited(run, Limits { request_head_timeout: SHORT, ..Limits::default() });
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nho");
+    assert_eq!(client.response().status(), "408");
+    assert_eq!(client.rest().unwrap(), b"");
+    assert_eq!(proxy.ended(Ending::ClientTimeout), 1);
+}
+
+pub fn a_slow_response_is_504(run: Run) {
+    let (mut proxy, upstream) = limited(run, Limits { response_timeout: SHORT, ..Limits::default() });
+    let mut client = proxy.client();
+    assert_eq!(client.get("/wait").status(), "504");
+    assert_eq!(upstream.hear(), "/wait");
+    assert_eq!(upstream.hear(), "end of 1", "the link of the late response is closed");
+    assert_eq!(proxy.ended(Ending::UpstreamTimeout), 1);
+}
+
+pub fn an_idle_connection_is_closed(run: Run) {
+    let limits = Limits { keep_alive_timeout: Duration::from_millis(500), ..Limits::default() };
+    let (proxy, _upstream) = limited(run, limits);
+    assert_eq!(proxy.client().rest().unwrap(), b"", "before its first request");
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").status(), "200");
+    assert_eq!(client.rest().unwrap(), b"", "after a request");
+}
+
+pub fn a_connection_that_is_never_made_is_503(run: Run) {
+    let (socket, endpoint) = refusing();
+    // A queue that is full and never emptied: the kernel drops further attempts.
+    socket.listen(0).unwrap();
+    let _queued: Vec<_> = (0..3).map(|_| homing_shell::connect(&endpoint).unwrap()).collect();
+    let mut proxy = Proxy::start(run, &[endpoint], Limits { connect_timeout: SHORT, ..Limits::default() });
+    assert_eq!(proxy.client().get("/").status(), "503");
+    assert_eq!(proxy.ended(Ending::ConnectFailed), 1);
+}
+
+pub fn a_wait_for_a_full_host_ends(run: Run) {
+    let limits = Limits { host_connections: 1, pending_timeout: SHORT, ..Limits::default() };
+    let (mut proxy, upstream) = limited(run, limits);
+    let mut first = proxy.client();
+    first.send("GET /wait HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(upstream.hear(), "/wait");
+    let mut second = proxy.client();
+    assert_eq!(second.get("/").status(), "503");
+    upstream.go();
+    assert_eq!(first.response().body, b"waited");
+    drop(first);
+    assert_eq!(second.get("/").field("x-link"), Some("1"));
+    assert_eq!(proxy.ended(Ending::HostFull), 1);
+}
+
+/// Runs itself again in a process that may open few files, since the limit holds for all tests of a process.
+pub fn running_out_of_descriptors_is_survived(run: Run) {
+    const MARK: &str = "HOMING_TEST_FEW_DESCRIPTORS";
+    const NAME: &str = "running_out_of_descriptors_is_survived";
+    if std::env::var_os(MARK).is_none() {
+        let mut again = std::process::Command::new("sh");
+        again.args(["-c", "ulimit -n 100 && exec \"$0\" --exact \"$1\""]).env(MARK, "");
+        let output = again.arg(std::env::current_exe().unwrap()).arg(NAME).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let (mut proxy, _upstream) = pair(run);
+    let mut first = proxy.client();
+    assert_eq!(first.get("/").status(), "200");
+    let mut hoard = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        hoard.push(file);
+    }
+    // One descriptor for the client's end, none for the proxy's.
+    hoard.pop();
+    let mut second = proxy.client();
+    second.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(first.get("/").status(), "200", "connections that are there go on");
+    assert_eq!(proxy.counters.accepted.get(), 1);
+    drop(hoard);
+    assert_eq!(second.response().status(), "200");
+    assert_eq!(proxy.stop().accepted.get(), 2);
 }

@@ -155,6 +155,7 @@ impl Client {
     pub fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
         Self { stream: BufReader::new(stream) }
     }
 
@@ -226,14 +227,17 @@ impl Upstream {
         Self::serve(endpoint, Socket::from(listener))
     }
 
-    /// Serves until the process ends: a thread that waits in `accept` costs nothing.
+    /// Serves on a bound socket until the process ends: a thread that waits in `accept` costs nothing.
     pub fn serve(endpoint: Endpoint, listener: Socket) -> Self {
+        listener.listen(1024).unwrap();
         let (news, heard) = channel();
         let (go, gone) = channel();
         let gone = Arc::new(Mutex::new(gone));
         let count = AtomicUsize::new(0);
         spawn(move || {
             while let Ok((socket, _)) = listener.accept() {
+                // A unix socket has no such option.
+                let _ = socket.set_tcp_nodelay(true);
                 let number = count.fetch_add(1, Ordering::Relaxed) + 1;
                 let stream = BufReader::new(TcpStream::from(std::os::fd::OwnedFd::from(socket)));
                 let served = Served { stream, number, news: news.clone(), go: Arc::clone(&gone) };
@@ -270,7 +274,9 @@ impl Served {
                 break;
             }
         }
-        let _ = self.news.send(format!("end of {}", self.number));
+        let Self { stream, number, news, .. } = self;
+        drop(stream);
+        let _ = news.send(format!("end of {number}"));
     }
 
     /// False: the connection ends.
