@@ -15,7 +15,7 @@ pub(crate) fn whole(criterion: &mut Criterion) {
         for hosts in [3, 100, 100_000] {
             let mut exchanged = Exchanged::new(hosts, carries).expect("a working set-up");
             group.bench_function(format!("{name}/{hosts}"), |bencher| {
-                bencher.iter(|| assert!(exchanged.cycle()))
+                bencher.iter(|| assert!(exchanged.cycle()));
             });
         }
     }
