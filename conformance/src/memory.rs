@@ -41,6 +41,8 @@ use upstream::{End, HostSide, Pipe, Wire};
 const EPOCH: u64 = 1_718_000_000;
 /// More rounds than any test needs without the clock moving.
 const ROUNDS_MAX: usize = 2_000_000;
+/// More alarms than can come at one moment.
+const ALARMS_MAX: usize = 1000;
 const SWEEP_MILLIS: u64 = 1000;
 
 /// How rough the shell is.
@@ -420,7 +422,9 @@ impl Lab {
 
     /// Moves both clocks on, stopping at every deadline on the way.
     pub fn advance(&mut self, by: Duration) {
-        let target = self.worker.now.tick.after(by).min(Tick::from_millis(u64::MAX / 2));
+        let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX / 2);
+        let target = Tick::from_millis(self.worker.now.tick.millis() + millis);
+        let mut stuck = 0;
         loop {
             self.run();
             let deadlines = self.clients.iter().flatten().filter(|client| client.ended.is_none());
@@ -430,8 +434,15 @@ impl Lab {
             if next > target {
                 break;
             }
-            self.worker.now = clocks(next.max(self.worker.now.tick));
+            let before = self.worker.now;
+            self.worker.now = clocks(next.max(before.tick));
             self.expire();
+            stuck = if before.tick == self.worker.now.tick { stuck + 1 } else { 0 };
+            if stuck > ALARMS_MAX {
+                let due = self.clients.iter().flatten().filter(|client| client.exchange.deadline() <= next);
+                let due: Vec<_> = due.map(|client| (client.key, client.exchange.states())).collect();
+                self.fail(&format!("a deadline that comes again and again: {due:?}"));
+            }
         }
         self.worker.now = clocks(target);
         self.run();
