@@ -19,9 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use homing_core::clock::{Now, Tick, UnixSecs};
-#[cfg(debug_assertions)]
-use homing_core::exchange::machine::Trace;
-use homing_core::exchange::machine::{RequestState, ResponseState};
+use homing_core::exchange::machine::{RequestState, ResponseState, Trace};
 use homing_core::exchange::{Dial, Dialed, Direction, Exchange, LinkOrder, Over, Step};
 use homing_core::hosts::HostCell;
 use homing_core::limits::Limits;
@@ -103,7 +101,6 @@ pub struct Lab {
     woken: BTreeSet<u32>,
     log: Arc<Mutex<Vec<Record>>>,
     next_sweep: Tick,
-    #[cfg(debug_assertions)]
     trace: Trace,
 }
 
@@ -197,7 +194,6 @@ impl Lab {
             woken: BTreeSet::new(),
             log,
             next_sweep: Tick::from_millis(2 * SWEEP_MILLIS),
-            #[cfg(debug_assertions)]
             trace: Trace::default(),
         }
     }
@@ -379,8 +375,7 @@ impl Lab {
         self.worker.counters()
     }
 
-    /// Which rows of the core's state tables the clients' exchanges have used.
-    #[cfg(debug_assertions)]
+    /// Which rows of the core's state tables the clients' exchanges have used. Empty without debug assertions.
     pub fn trace(&self) -> Trace {
         self.trace
     }
@@ -870,13 +865,10 @@ impl Lab {
     }
 
     fn put(&mut self, at: usize, client: Box<Client>) {
-        #[cfg(debug_assertions)]
-        {
-            let used = client.exchange.trace();
-            self.trace.request |= used.request;
-            self.trace.response |= used.response;
-            self.trace.joint |= used.joint;
-        }
+        let used = client.exchange.trace();
+        self.trace.request |= used.request;
+        self.trace.response |= used.response;
+        self.trace.joint |= used.joint;
         if let Some(place) = self.clients.get_mut(at) {
             *place = Some(client);
         }

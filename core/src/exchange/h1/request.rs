@@ -45,7 +45,7 @@ impl Exchange {
                 window.clear();
                 Step::Fill
             }
-            RequestState::Paused | RequestState::Cut | RequestState::Over => Step::Hold,
+            RequestState::Paused | RequestState::Cut => Step::Hold,
         }
     }
 
