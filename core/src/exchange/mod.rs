@@ -470,8 +470,7 @@ impl Exchange {
         (self.machine.request(), self.machine.response())
     }
 
-    /// Which rows of the state tables this connection has used.
-    #[cfg(debug_assertions)]
+    /// Which rows of the state tables this connection has used. Empty without debug assertions.
     pub fn trace(&self) -> machine::Trace {
         self.machine.trace()
     }
@@ -498,7 +497,6 @@ impl Exchange {
                 None => return,
                 Some(Joint::Cycle) => self.cycle(worker),
                 Some(Joint::Curtail) => self.curtail(worker),
-                Some(Joint::End) => self.end(Over::Close),
             }
         }
     }

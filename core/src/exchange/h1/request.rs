@@ -46,7 +46,7 @@ impl Exchange {
                 window.clear();
                 Step::Fill
             }
-            RequestState::Paused | RequestState::Cut | RequestState::Over => Step::Hold,
+            RequestState::Paused | RequestState::Cut => Step::Hold,
         }
     }
 
