@@ -19,7 +19,8 @@ use homing_core::snapshot::Snapshot;
 
 /// Some moment in 2024.
 const EPOCH: u64 = 1_718_000_000;
-/// More deadlines than a connection can have once everybody is silent: two per state, and the longest way is short.
+/// More deadlines than a connection can have once everybody is silent, and one for each byte that is still to be read:
+/// every request in line may have to wait for its host.
 const DEADLINES_MAX: usize = 40;
 
 /// One side's bytes that have not been received yet, and what is behind them.
@@ -195,7 +196,8 @@ impl Shell {
     pub(super) fn finish(&mut self) {
         // Half of the clients leave, the others only fall silent.
         self.client.closed |= self.leaves;
-        for _ in 0..DEADLINES_MAX {
+        let deadlines = DEADLINES_MAX + self.client.bytes.len();
+        for _ in 0..deadlines {
             self.run(100_000);
             if self.is_over() {
                 break;
@@ -205,7 +207,7 @@ impl Shell {
             self.worker.now = clocks(deadline.max(self.worker.now.tick));
             self.expire();
         }
-        assert!(self.is_over(), "{DEADLINES_MAX} deadlines end nothing: {:?}", self.exchange.states());
+        assert!(self.is_over(), "{deadlines} deadlines end nothing: {:?}", self.exchange.states());
         self.check_finality();
         self.check_books();
     }
