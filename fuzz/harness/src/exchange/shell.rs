@@ -196,7 +196,7 @@ impl Shell {
     pub(super) fn finish(&mut self) {
         // Half of the clients leave, the others only fall silent.
         self.client.closed |= self.leaves;
-        let deadlines = DEADLINES_MAX + self.client.bytes.len();
+        let deadlines = DEADLINES_MAX + self.client.bytes.len() + self.inbound.live().len();
         for _ in 0..deadlines {
             self.run(100_000);
             if self.is_over() {
