@@ -216,13 +216,15 @@ impl Shell {
         if self.is_over() {
             return false;
         }
+        let states = self.exchange.states();
         let step = self.ask(direction);
         self.follow();
         if self.is_over() {
             return true;
         }
         match (step, direction) {
-            (Step::Hold, _) => false,
+            // What this direction found out may be news for the other one.
+            (Step::Hold, _) => self.exchange.states() != states,
             (Step::Rest, Direction::Request) => {
                 assert!(self.link.is_none(), "a connection rests and keeps its link");
                 self.worker.windows.reclaim(&mut self.inbound);
