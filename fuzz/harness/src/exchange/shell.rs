@@ -454,9 +454,8 @@ fn fill(
     worker.windows.lend(window);
     assert!(window.spare_len() > 0, "Fill of a full window");
     let count = source.bytes.len().min(most).min(window.spare_len());
-    for (to, from) in window.spare_mut().iter_mut().zip(source.bytes.drain(..count)) {
-        *to = from;
-    }
+    window.spare_mut()[..count].copy_from_slice(&source.bytes.make_contiguous()[..count]);
+    source.bytes.drain(..count);
     exchange.filled(direction, window, count, worker);
     true
 }
