@@ -101,6 +101,8 @@ pub struct Lab {
     woken: BTreeSet<u32>,
     log: Arc<Mutex<Vec<Record>>>,
     next_sweep: Tick,
+    /// Wall time at tick zero.
+    epoch: u64,
     #[cfg(debug_assertions)]
     trace: Trace,
 }
@@ -178,7 +180,7 @@ impl Lab {
         let sink: Box<dyn LogSink> = Box::new(Sink(Arc::clone(&log)));
         let links = Links::new(link_limits(&snapshot.limits));
         let mut worker = Worker::new(snapshot, Arc::new(Counters::default()), Some(sink), seed);
-        worker.now = clocks(Tick::from_millis(SWEEP_MILLIS));
+        worker.now = clocks(EPOCH, Tick::from_millis(SWEEP_MILLIS));
         Self {
             seed,
             knobs: Knobs::PLAIN,
@@ -195,6 +197,7 @@ impl Lab {
             woken: BTreeSet::new(),
             log,
             next_sweep: Tick::from_millis(2 * SWEEP_MILLIS),
+            epoch: EPOCH,
             #[cfg(debug_assertions)]
             trace: Trace::default(),
         }
@@ -377,6 +380,13 @@ impl Lab {
         self.worker.counters()
     }
 
+    /// Sets the wall clock; the other one goes on.
+    pub fn set_wall(&mut self, wall: UnixSecs) {
+        let tick = self.worker.now.tick;
+        self.epoch = wall.get().saturating_sub(tick.millis() / 1000);
+        self.worker.now = clocks(self.epoch, tick);
+    }
+
     /// Which rows of the core's state tables the clients' exchanges have used.
     #[cfg(debug_assertions)]
     pub fn trace(&self) -> Trace {
@@ -430,10 +440,10 @@ impl Lab {
             if next > target {
                 break;
             }
-            self.worker.now = clocks(next.max(self.worker.now.tick));
+            self.worker.now = clocks(self.epoch, next.max(self.worker.now.tick));
             self.expire();
         }
-        self.worker.now = clocks(target);
+        self.worker.now = clocks(self.epoch, target);
         self.run();
     }
 
@@ -897,8 +907,8 @@ fn receive(window: &mut Window, pipe: &mut Pipe, count: usize) -> Vec<u8> {
     bytes
 }
 
-fn clocks(tick: Tick) -> Now {
-    Now { tick, wall: UnixSecs::new(EPOCH + tick.millis() / 1000) }
+fn clocks(epoch: u64, tick: Tick) -> Now {
+    Now { tick, wall: UnixSecs::new(epoch + tick.millis() / 1000) }
 }
 
 fn link_limits(limits: &Limits) -> LinkLimits {

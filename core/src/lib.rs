@@ -8,8 +8,35 @@
 //! - **L2, the HTTP/1.1 exchange** ([`exchange`]): two byte windows and one step per direction; a shell
 //!   does the socket I/O.
 //!
-//! Dependencies point one way: `token ← carrier ← affinity ← exchange::attempt ← exchange::h1 → http1`,
-//! `worker → exchange`.
+//! # Who uses whom
+//!
+//! Dependencies point one way. A module uses those behind its arrow and no others, and all of them stand above it;
+//! `+` joins two that are one: a cluster owns its balancer, which picks among the cluster's hosts. HTTP is known from
+//! `http1` and `exchange::h1` only, and another protocol would enter beside these, over the same `exchange::attempt`. A
+//! `worker` is what an exchange is given to work with, so the exchange uses it and not the other way round. Nothing here
+//! uses a shell. `tests/architecture.rs` reads this drawing and holds the code to it.
+//!
+//! ```text
+//! clock, field, limits, rng
+//! token             → clock limits
+//! window            → limits
+//! carrier           → clock field token
+//! hosts + balance   → limits rng
+//! http1             → clock field limits window
+//! affinity          → carrier clock field hosts+balance limits token
+//! route             → field hosts+balance
+//! stats             → affinity hosts+balance
+//! snapshot          → affinity hosts+balance limits route
+//! log               → clock route stats
+//! worker            → clock hosts+balance http1 limits log rng snapshot stats window
+//! exchange::attempt → affinity clock hosts+balance rng route snapshot stats worker
+//! exchange::body    → http1
+//! exchange::machine
+//! exchange          → affinity clock exchange::attempt exchange::body exchange::machine field hosts+balance http1
+//!                     limits log route stats window worker
+//! exchange::h1      → affinity clock exchange exchange::attempt exchange::body exchange::machine field
+//!                     hosts+balance http1 limits log rng route snapshot stats window worker
+//! ```
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod affinity;

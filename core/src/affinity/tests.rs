@@ -1,3 +1,5 @@
+//! The affinity core from lookup to edits, carrier by carrier.
+
 use core::time::Duration;
 use std::sync::Arc;
 

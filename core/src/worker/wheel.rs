@@ -12,7 +12,7 @@ const SLOT_MILLIS: u64 = 64;
 const SLOTS: usize = 1024;
 const NONE: u32 = u32::MAX;
 
-/// A wheel of [`SLOTS`] slots of [`SLOT_MILLIS`] each, with an entry per connection key.
+/// A wheel of `SLOTS` slots of `SLOT_MILLIS` each, with an entry per connection key.
 #[derive(Debug)]
 pub struct Wheel {
     heads: Box<[u32]>,

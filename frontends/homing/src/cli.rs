@@ -3,6 +3,7 @@
 //! Exit codes: 0 all went well, 1 it failed while running (or a value is no token), 2 the configuration or the
 //! command line is wrong; in that case nothing was started and no socket opened.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use homing_core::clock::UnixSecs;
 
 use crate::config::{self, ConfigError, FlagSession, Flags, Runtime, Settings};
+use crate::demo::{DemoError, World};
 use crate::logs::LogFormat;
 use crate::token::{self, Encoding, Mint};
 use crate::{logs, run, summary};
@@ -43,6 +45,8 @@ enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Runs two small upstreams and the proxy before them, and says what to try.
+    Demo(Demo),
     /// Reads and mints session tokens.
     #[command(subcommand)]
     Token(Token),
@@ -90,6 +94,31 @@ struct SessionFlag {
     header: Option<String>,
 }
 
+#[derive(Args, Debug)]
+struct Demo {
+    /// Port of the proxy that keeps sessions in a cookie; 0 for any free one.
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    cookie_port: u16,
+    /// Port of the proxy that keeps sessions in a header; 0 for any free one.
+    #[arg(long, value_name = "PORT", default_value_t = 8081)]
+    header_port: u16,
+    /// Ports of the two upstreams; 0 for any free one.
+    #[arg(long, value_name = "PORT,PORT", default_value = "9001,9002", value_parser = two_ports)]
+    upstream_ports: [u16; 2],
+    /// The cookie's life.
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    ttl: String,
+    /// How many workers to start. Each takes turns on its own, so that one shows them best.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: u16,
+    /// What the workers run on.
+    #[arg(long, default_value = "auto")]
+    runtime: Runtime,
+    /// Prints the configuration that would run, and starts nothing.
+    #[arg(long)]
+    print_config: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum Token {
     /// Says what is in a token: a bare value, name="value", a whole set-cookie line, an envelope.
@@ -123,6 +152,7 @@ pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(options) => start(&options),
         Command::Check { files } => check(&files),
+        Command::Demo(options) => demo(&options),
         Command::Token(Token::Decode { values }) => decode(&values),
         Command::Token(Token::Encode { address, ttl, expires, form, session }) => {
             encode(address, ttl.as_deref(), expires, form, session)
@@ -156,25 +186,65 @@ fn start(options: &Run) -> u8 {
 fn check(files: &[PathBuf]) -> u8 {
     match config::load(files) {
         Ok(settings) => {
-            print!("{}", summary::describe(&settings));
+            say(&summary::describe(&settings));
             OK
         }
         Err(error) => misconfigured(&error),
     }
 }
 
+fn demo(options: &Demo) -> u8 {
+    let world = options.world();
+    if options.print_config {
+        let text = world.config(options.upstream_ports);
+        return match config::compile_text("demo", &text) {
+            Ok(_) => {
+                say(&text);
+                OK
+            }
+            Err(error) => misconfigured(&error),
+        };
+    }
+    if let Err(error) = logs::start(LogFormat::Text) {
+        eprintln!("homing: {error}");
+        return MISUSED;
+    }
+    match world.run() {
+        Ok(()) => OK,
+        Err(DemoError::Config(error)) => misconfigured(&error),
+        Err(error) => {
+            tracing::error!("{error}");
+            FAILED
+        }
+    }
+}
+
+/// Two ports with a comma between.
+fn two_ports(text: &str) -> Result<[u16; 2], String> {
+    let ports = text.split_once(',').map(|(one, two)| (one.parse(), two.parse()));
+    match ports {
+        Some((Ok(one), Ok(two))) => Ok([one, two]),
+        _ => Err("write two ports from 0 to 65535 with a comma between, such as 9001,9002".into()),
+    }
+}
+
+/// Writes to standard output. A reader that left, such as `head`, has had enough.
+fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 fn decode(values: &[String]) -> u8 {
     let mut code = OK;
     for (nth, value) in values.iter().enumerate() {
         if nth > 0 {
-            println!();
+            say("\n");
         }
         match token::describe(value, token::now()) {
-            Ok(text) => println!("{text}"),
+            Ok(text) => say(&format!("{text}\n")),
             Err(error) => {
-                println!(
-                    "no token: {error}\nverdict:  the session is placed anew (reason placed.malformed), strict or not"
-                );
+                let verdict = "the session is placed anew (reason placed.malformed), strict or not";
+                say(&format!("no token: {error}\nverdict:  {verdict}\n"));
                 code = FAILED;
             }
         }
@@ -195,7 +265,7 @@ fn encode(
     };
     match expires.and_then(|expires| token::mint(&Mint { address, encoding, expires, session })) {
         Ok(token) => {
-            println!("{token}");
+            say(&format!("{token}\n"));
             OK
         }
         Err(error) => {
@@ -213,6 +283,19 @@ fn misconfigured(error: &ConfigError) -> u8 {
         if count == 1 { "problem" } else { "problems" }
     );
     MISUSED
+}
+
+impl Demo {
+    fn world(&self) -> World {
+        World {
+            cookie_port: self.cookie_port,
+            header_port: self.header_port,
+            upstream_ports: self.upstream_ports,
+            ttl: self.ttl.clone(),
+            workers: self.workers,
+            runtime: self.runtime,
+        }
+    }
 }
 
 impl Run {

@@ -1,4 +1,4 @@
-//! `homing`: run, check, token.
+//! `homing`: run, check, demo, token.
 
 use std::process::ExitCode;
 

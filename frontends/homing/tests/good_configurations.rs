@@ -100,14 +100,28 @@ fn every_example_compiles() {
 }
 
 #[test]
-fn every_block_of_the_manual_compiles() {
-    let manual = std::fs::read_to_string(docs().join("configuration.md")).unwrap();
+fn every_block_of_the_manual_and_the_readme_compiles() {
+    for (page, at_least) in [("configuration.md", 5), ("../README.md", 1)] {
+        let text = std::fs::read_to_string(docs().join(page)).unwrap();
+        let blocks: Vec<_> =
+            text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(blocks.len() >= at_least, "only {} blocks were found in {page}", blocks.len());
+        for block in blocks {
+            let settings = compile(block);
+            assert!(settings.is_ok(), "{block}\n{}", settings.unwrap_err());
+        }
+    }
+}
+
+#[test]
+fn the_readme_quotes_the_example_of_embedding() {
+    let readme = std::fs::read_to_string(docs().join("../README.md")).unwrap();
+    let example = std::fs::read_to_string(docs().join("../core/examples/embed.rs")).unwrap();
     let blocks: Vec<_> =
-        manual.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(blocks.len() >= 5, "only {} blocks were found", blocks.len());
+        readme.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!blocks.is_empty());
     for block in blocks {
-        let settings = compile(block);
-        assert!(settings.is_ok(), "{block}\n{}", settings.unwrap_err());
+        assert!(example.contains(block), "core/examples/embed.rs has no such lines:\n{block}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Homing's shell on tokio: accept, connect, read, write, wait. No HTTP, no policy, no decision.
 //!
 //! One worker is one single-threaded runtime. Each connection is one task around the loop that readiness shells share;
-//! the worker's parts lie in a cell beside them. Timers and queues name connections by key, and [`Tasks`] knows
+//! the worker's parts lie in a cell beside them. Timers and queues name connections by key, and `Tasks` knows
 //! whom to wake for a key:
 //!
 //! ```text

@@ -1,3 +1,5 @@
+//! The hand reader of the message, against prost and by hand.
+
 use super::*;
 use crate::rng::Rng;
 

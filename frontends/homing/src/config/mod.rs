@@ -155,6 +155,14 @@ pub fn compile_texts(sources: &[(&str, &str)], resolve: Resolve<'_>) -> Result<S
     problems.check(settings.flatten())
 }
 
+/// Compiles one text, which messages call by `name`, with the system's resolver.
+///
+/// # Errors
+/// Every mistake that can be found, in the order of the text.
+pub fn compile_text(name: &str, text: &str) -> Result<Settings, ConfigError> {
+    compile_texts(&[(name, text)], &system_resolve)
+}
+
 /// Asks the system's resolver. All addresses of a name, in a stable order, so that every proxy sees the same list.
 fn system_resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((name, port).to_socket_addrs()?.collect())

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 /// The tour of a demo whose proxies listen at these two addresses: one that keeps sessions in the cookie
-/// `statefulsessioncookie` (60 seconds, path `/`), one that keeps them in the header `x-session-id`.
+/// `statefulsessioncookie` (path `/`, with this life), one that keeps them in the header `x-session-id`.
 /// Every command works when pasted.
-pub fn tour_text(cookie_proxy: SocketAddr, header_proxy: SocketAddr) -> String {
+pub fn tour_text(cookie_proxy: SocketAddr, header_proxy: SocketAddr, ttl: &str) -> String {
     let (cookie, header) = (format!("http://{cookie_proxy}"), format!("http://{header_proxy}"));
     format!(
         r#"Two upstream instances, "one" and "two", stand behind two proxies:
 
-  {cookie}   sessions travel in the cookie statefulsessioncookie
+  {cookie}   sessions travel in the cookie statefulsessioncookie ({ttl})
   {header}   sessions travel in the header x-session-id
 
 1. A browser. Open {cookie}/ and reload: the name stays, the count goes up.
@@ -20,7 +20,7 @@ pub fn tour_text(cookie_proxy: SocketAddr, header_proxy: SocketAddr) -> String {
 
      curl -i -c /tmp/homing-demo.jar {cookie}/headers
 
-   Look for: one line set-cookie: statefulsessioncookie="..."; Max-Age=60; Path=/; HttpOnly
+   Look for: one line set-cookie: statefulsessioncookie="..."; Max-Age=...; Path=/; HttpOnly
    and "instance" in the body. Then come back with the cookie:
 
      for i in 1 2 3 4 5; do
@@ -47,7 +47,9 @@ pub fn tour_text(cookie_proxy: SocketAddr, header_proxy: SocketAddr) -> String {
 
      curl -N -b /tmp/homing-demo.jar '{cookie}/sse?count=3'
 
-   Look for: three events, a second apart, from the instance of step 2. (The cookie lives for 60 seconds.)
+   Look for: three events, a second apart, from the instance of step 2. (The cookie lives for {ttl}.)
+
+Below, a line of the access log for each request: "reason" says why it went where it went. Ctrl-C ends the demo.
 "#
     )
 }
@@ -58,7 +60,7 @@ mod tests {
 
     #[test]
     fn the_tour_names_both_proxies_also_with_ipv6() {
-        let text = tour_text("127.0.0.1:8080".parse().unwrap(), "[::1]:8081".parse().unwrap());
+        let text = tour_text("127.0.0.1:8080".parse().unwrap(), "[::1]:8081".parse().unwrap(), "60s");
         assert!(text.contains("curl -i http://[::1]:8081/headers"), "{text}");
         assert!(text.contains("Open http://127.0.0.1:8080/ and reload"), "{text}");
         assert!(text.lines().all(|line| line.len() < 125), "{text}");
