@@ -19,6 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use homing_core::clock::{Now, Tick, UnixSecs};
+#[cfg(debug_assertions)]
+use homing_core::exchange::machine::Trace;
 use homing_core::exchange::machine::{RequestState, ResponseState};
 use homing_core::exchange::{Dial, Dialed, Direction, Exchange, LinkOrder, Over, Step};
 use homing_core::hosts::HostCell;
@@ -99,7 +101,10 @@ pub struct Lab {
     woken: BTreeSet<u32>,
     log: Arc<Mutex<Vec<Record>>>,
     next_sweep: Tick,
-    states: BTreeSet<String>,
+    /// Wall time at tick zero.
+    epoch: u64,
+    #[cfg(debug_assertions)]
+    trace: Trace,
 }
 
 impl std::fmt::Debug for Lab {
@@ -175,7 +180,7 @@ impl Lab {
         let sink: Box<dyn LogSink> = Box::new(Sink(Arc::clone(&log)));
         let links = Links::new(link_limits(&snapshot.limits));
         let mut worker = Worker::new(snapshot, Arc::new(Counters::default()), Some(sink), seed);
-        worker.now = clocks(Tick::from_millis(SWEEP_MILLIS));
+        worker.now = clocks(EPOCH, Tick::from_millis(SWEEP_MILLIS));
         Self {
             seed,
             knobs: Knobs::PLAIN,
@@ -192,7 +197,9 @@ impl Lab {
             woken: BTreeSet::new(),
             log,
             next_sweep: Tick::from_millis(2 * SWEEP_MILLIS),
-            states: BTreeSet::new(),
+            epoch: EPOCH,
+            #[cfg(debug_assertions)]
+            trace: Trace::default(),
         }
     }
 
@@ -207,6 +214,13 @@ impl Lab {
     #[must_use]
     pub fn rough(mut self, knobs: Knobs) -> Self {
         self.knobs = knobs;
+        self
+    }
+
+    /// The same worker, but the shell's own choices follow from another seed: segmentation, order, missed turns.
+    #[must_use]
+    pub fn ordered_by(mut self, seed: u64) -> Self {
+        (self.rng, self.seed) = (Rng::seeded(seed), seed);
         self
     }
 
@@ -366,6 +380,19 @@ impl Lab {
         self.worker.counters()
     }
 
+    /// Sets the wall clock; the other one goes on.
+    pub fn set_wall(&mut self, wall: UnixSecs) {
+        let tick = self.worker.now.tick;
+        self.epoch = wall.get().saturating_sub(tick.millis() / 1000);
+        self.worker.now = clocks(self.epoch, tick);
+    }
+
+    /// Which rows of the core's state tables the clients' exchanges have used.
+    #[cfg(debug_assertions)]
+    pub fn trace(&self) -> Trace {
+        self.trace
+    }
+
     /// Both clocks.
     pub fn now(&self) -> Now {
         self.worker.now
@@ -413,10 +440,10 @@ impl Lab {
             if next > target {
                 break;
             }
-            self.worker.now = clocks(next.max(self.worker.now.tick));
+            self.worker.now = clocks(self.epoch, next.max(self.worker.now.tick));
             self.expire();
         }
-        self.worker.now = clocks(target);
+        self.worker.now = clocks(self.epoch, target);
         self.run();
     }
 
@@ -468,8 +495,11 @@ impl Lab {
         let mut moved = false;
         for direction in directions {
             if client.ended.is_none() {
+                let before = client.exchange.states();
                 moved |= self.go(&mut client, direction);
                 self.follow(&mut client);
+                // A question in one direction can give the other something to do.
+                moved |= client.exchange.states() != before;
             }
         }
         self.put(at, client);
@@ -526,13 +556,12 @@ impl Lab {
             Direction::Request => inbound,
             Direction::Response => outbound,
         };
-        let mut once = |worker: &mut Worker| match direction {
-            Direction::Request => {
-                (exchange.request(window, worker), exchange.states(), window.live().to_vec())
-            }
-            Direction::Response => {
-                (exchange.response(window, worker), exchange.states(), window.live().to_vec())
-            }
+        let mut once = |worker: &mut Worker| {
+            let step = match direction {
+                Direction::Request => exchange.request(window, worker),
+                Direction::Response => exchange.response(window, worker),
+            };
+            (step, exchange.states(), window.live().len())
         };
         let first = once(&mut self.worker);
         let second = once(&mut self.worker);
@@ -543,11 +572,10 @@ impl Lab {
             ));
         }
         if let Step::Send(count) = first.0
-            && (count == 0 || count > first.2.len())
+            && (count == 0 || count > first.2)
         {
-            self.fail(&format!("{direction:?}: Send({count}) of {} live bytes", first.2.len()));
+            self.fail(&format!("{direction:?}: Send({count}) of {} live bytes", first.2));
         }
-        self.states.insert(format!("{:?}", first.1));
         first.0
     }
 
@@ -841,6 +869,13 @@ impl Lab {
     }
 
     fn put(&mut self, at: usize, client: Box<Client>) {
+        #[cfg(debug_assertions)]
+        {
+            let used = client.exchange.trace();
+            self.trace.request |= used.request;
+            self.trace.response |= used.response;
+            self.trace.joint |= used.joint;
+        }
         if let Some(place) = self.clients.get_mut(at) {
             *place = Some(client);
         }
@@ -872,8 +907,8 @@ fn receive(window: &mut Window, pipe: &mut Pipe, count: usize) -> Vec<u8> {
     bytes
 }
 
-fn clocks(tick: Tick) -> Now {
-    Now { tick, wall: UnixSecs::new(EPOCH + tick.millis() / 1000) }
+fn clocks(epoch: u64, tick: Tick) -> Now {
+    Now { tick, wall: UnixSecs::new(epoch + tick.millis() / 1000) }
 }
 
 fn link_limits(limits: &Limits) -> LinkLimits {

@@ -204,7 +204,7 @@ type Lines = Vec<(String, String)>;
 /// The first line, the field lines and the length of the head.
 fn read_head(bytes: &[u8]) -> Result<Option<(String, Lines, usize)>, Broken> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-    let text = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned();
+    let text = latin1(bytes.get(..end).unwrap_or_default());
     let mut lines = text.split("\r\n");
     let first_line = lines.next().unwrap_or_default().to_owned();
     Ok(Some((first_line, read_lines(lines)?, end + 4)))
@@ -273,7 +273,12 @@ fn chunked(bytes: &[u8]) -> Result<Option<Body>, Broken> {
 fn read_line(bytes: &[u8], at: usize) -> Option<String> {
     let rest = bytes.get(at..)?;
     let end = rest.windows(2).position(|two| two == b"\r\n")?;
-    Some(String::from_utf8_lossy(rest.get(..end)?).into_owned())
+    Some(latin1(rest.get(..end)?))
+}
+
+/// One character for each byte: field values may hold any, and none is lost.
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|&byte| char::from(byte)).collect()
 }
 
 #[cfg(test)]

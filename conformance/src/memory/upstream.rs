@@ -148,6 +148,10 @@ pub(super) struct HostSide {
     /// The head of the request at the front of the inbox was shown already.
     shown: bool,
     held: bool,
+    /// Bytes of the inbox that need not be looked at again before there are more than this.
+    searched: usize,
+    /// The length of the request at the front of the inbox, once its head was shown and if it says so.
+    length: Option<usize>,
     pub(super) wake: Option<Tick>,
 }
 
@@ -165,6 +169,8 @@ impl HostSide {
             answered: false,
             shown: false,
             held: false,
+            searched: 0,
+            length: None,
             wake: None,
         }
     }
@@ -233,6 +239,9 @@ impl HostSide {
         if self.inbox.is_empty() || !(waits || self.answered) {
             return Ok(false);
         }
+        if !self.is_worth_reading() {
+            return Ok(false);
+        }
         let host = self.wire.borrow().host.clone();
         let broken = |broken| format!("the proxy sent {host} a broken request: {broken}");
         match read_request(&self.inbox).map_err(broken)? {
@@ -242,7 +251,7 @@ impl HostSide {
                     self.acts = upstream.respond(&host, &request).into();
                 }
                 requests.push((host, request));
-                (self.answered, self.shown) = (false, false);
+                (self.answered, self.shown, self.searched) = (false, false, 0);
                 if self.acts.front() == Some(&Act::AwaitBody) {
                     self.acts.pop_front();
                 }
@@ -250,6 +259,9 @@ impl HostSide {
             }
             Progress::Head(request) if !self.shown => {
                 self.shown = true;
+                let head = self.inbox.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
+                self.length = request.field("content-length").and_then(|text| text.parse().ok());
+                self.length = self.length.map(|body: usize| head + body);
                 if let Some(script) = upstream.early(&host, &request) {
                     self.acts = script.into();
                     self.answered = true;
@@ -258,6 +270,21 @@ impl HostSide {
             }
             Progress::Head(_) | Progress::Partial => Ok(false),
         }
+    }
+
+    /// Whether another reading could find more than the last one; spares reading a head once per byte.
+    fn is_worth_reading(&mut self) -> bool {
+        let from = self.searched.saturating_sub(3);
+        let fresh = self.inbox.get(from..).unwrap_or_default();
+        let worth = match (self.shown, self.length) {
+            (false, _) => fresh.windows(4).any(|four| four == b"\r\n\r\n"),
+            (true, Some(length)) => self.inbox.len() >= length,
+            (true, None) => self.inbox.ends_with(b"\r\n\r\n"),
+        };
+        if !worth {
+            self.searched = self.inbox.len();
+        }
+        worth
     }
 
     fn act(&mut self, now: Tick) -> bool {

@@ -229,6 +229,8 @@ impl Attempt {
     }
 
     fn dial(&mut self, host: HostRef) -> Decision {
+        // Before the host changes: what was counted there is not in flight any more.
+        self.release();
         self.host = Some(host);
         self.outcome.host = Some(host);
         self.outcome.tries = self.outcome.tries.saturating_add(1);

@@ -156,6 +156,21 @@ pub const JOINT: [(RequestState, ResponseState, Joint); 10] = [
 pub(super) struct Machine {
     request: RequestState,
     response: ResponseState,
+    #[cfg(debug_assertions)]
+    trace: Trace,
+}
+
+/// Which rows of the tables an exchange has used, a bit for each. Kept in debug builds only: tests hold it against the
+/// tables, so that no row stays that nothing needs.
+#[cfg(debug_assertions)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Trace {
+    /// Rows of [`REQUEST_MOVES`].
+    pub request: u64,
+    /// Rows of [`RESPONSE_MOVES`].
+    pub response: u64,
+    /// Rows of [`JOINT`].
+    pub joint: u64,
 }
 
 impl Machine {
@@ -169,35 +184,47 @@ impl Machine {
         self.response
     }
 
+    #[cfg(debug_assertions)]
+    pub(super) const fn trace(self) -> Trace {
+        self.trace
+    }
+
     /// Moves the request half. Staying put is no move.
     #[inline]
     pub(super) fn move_request(&mut self, to: RequestState) {
-        debug_assert!(
-            self.request == to || REQUEST_MOVES.contains(&(self.request, to)),
-            "{:?} to {to:?} is not in REQUEST_MOVES",
-            self.request
-        );
+        #[cfg(debug_assertions)]
+        if self.request != to {
+            let row = REQUEST_MOVES.iter().position(|&row| row == (self.request, to));
+            debug_assert!(row.is_some(), "{:?} to {to:?} is not in REQUEST_MOVES", self.request);
+            self.trace.request |= row.map_or(0, |row| 1 << row);
+        }
         self.request = to;
     }
 
     /// Moves the response half. Staying put is no move.
     #[inline]
     pub(super) fn move_response(&mut self, to: ResponseState) {
-        debug_assert!(
-            self.response == to || RESPONSE_MOVES.contains(&(self.response, to)),
-            "{:?} to {to:?} is not in RESPONSE_MOVES",
-            self.response
-        );
+        #[cfg(debug_assertions)]
+        if self.response != to {
+            let row = RESPONSE_MOVES.iter().position(|&row| row == (self.response, to));
+            debug_assert!(row.is_some(), "{:?} to {to:?} is not in RESPONSE_MOVES", self.response);
+            self.trace.response |= row.map_or(0, |row| 1 << row);
+        }
         self.response = to;
     }
 
     /// What the two states together call for; `None`: wait.
     #[inline]
-    pub(super) fn joint(self) -> Option<Joint> {
+    pub(super) fn joint(&mut self) -> Option<Joint> {
         // The common waits first: nothing in the table has an unfinished response.
         if !matches!(self.response, S::Sent | S::Over) {
             return None;
         }
-        JOINT.iter().find(|row| row.0 == self.request && row.1 == self.response).map(|row| row.2)
+        let row = JOINT.iter().position(|row| row.0 == self.request && row.1 == self.response)?;
+        #[cfg(debug_assertions)]
+        {
+            self.trace.joint |= 1 << row;
+        }
+        JOINT.get(row).map(|row| row.2)
     }
 }

@@ -8,7 +8,9 @@
 //!  client ◀──Send── outbound window ◀──Fill── upstream        Exchange::response
 //! ```
 //!
-//! - *Steps*: [`Exchange::request`], [`Exchange::response`]. Asking again without news repeats the step.
+//! - *Steps*: [`Exchange::request`], [`Exchange::response`]. Asking again without news repeats the step. Being asked is
+//!   news for the other direction when it changes [`Exchange::states`]: a head that is refused begins a response, a response
+//!   that is complete lets the next request in. So a shell asks both until neither has anything to do.
 //! - *News*: [`Exchange::filled`], [`Exchange::fill_failed`], [`Exchange::sent`], [`Exchange::send_failed`],
 //!   [`Exchange::dialed`], [`Exchange::half_closed`], [`Exchange::expired`].
 //! - *After any of these*: [`Exchange::take_link_order`] says what to do with the upstream link, [`Exchange::over`] whether
@@ -52,6 +54,17 @@ pub enum Direction {
     Request,
     /// From the upstream to the client, through the outbound window.
     Response,
+}
+
+impl Direction {
+    /// The one against it.
+    #[inline]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Request => Self::Response,
+            Self::Response => Self::Request,
+        }
+    }
 }
 
 /// What the shell is to do next in one direction.
@@ -269,18 +282,31 @@ impl Exchange {
 
     /// What the request direction wants. `window` is the inbound one, at rest.
     pub fn request(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
-        if self.over.is_some() {
-            return Step::Hold;
+        loop {
+            if self.over.is_some() {
+                return Step::Hold;
+            }
+            let before = self.states();
+            let step = self.step_request(window, worker);
+            // Nothing to do in one state may lead to something in the next.
+            if step != Step::Hold || self.states() == before {
+                return step;
+            }
         }
-        self.step_request(window, worker)
     }
 
     /// What the response direction wants. `window` is the outbound one, at rest.
     pub fn response(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
-        if self.over.is_some() {
-            return Step::Hold;
+        loop {
+            if self.over.is_some() {
+                return Step::Hold;
+            }
+            let before = self.states();
+            let step = self.step_response(window, worker);
+            if step != Step::Hold || self.states() == before {
+                return step;
+            }
         }
-        self.step_response(window, worker)
     }
 
     /// `count` bytes were received by a [`Step::Fill`]; zero: the sender has closed its sending side.
@@ -442,6 +468,12 @@ impl Exchange {
     /// Both states, for tests and messages.
     pub fn states(&self) -> (RequestState, ResponseState) {
         (self.machine.request(), self.machine.response())
+    }
+
+    /// Which rows of the state tables this connection has used.
+    #[cfg(debug_assertions)]
+    pub fn trace(&self) -> machine::Trace {
+        self.machine.trace()
     }
 
     fn limits<'w>(&'w self, worker: &'w Worker) -> &'w Limits {

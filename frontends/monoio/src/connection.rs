@@ -282,15 +282,26 @@ impl Conn {
         poll_fn(|_| {
             let mut state = self.shell.state.borrow_mut();
             let mut exchange = self.exchange.borrow_mut();
-            let step = match direction {
-                Direction::Request => exchange.request(&mut self.inbound.borrow_mut(), &mut state.worker),
-                Direction::Response => exchange.response(&mut self.outbound.borrow_mut(), &mut state.worker),
-            };
-            self.obey(&mut exchange, &mut state);
-            holds.set(step == Step::Hold);
-            match step {
-                Step::Hold => Poll::Pending,
-                step => Poll::Ready(step),
+            loop {
+                let states = exchange.states();
+                let step = match direction {
+                    Direction::Request => exchange.request(&mut self.inbound.borrow_mut(), &mut state.worker),
+                    Direction::Response => {
+                        exchange.response(&mut self.outbound.borrow_mut(), &mut state.worker)
+                    }
+                };
+                self.obey(&mut exchange, &mut state);
+                let moved = exchange.states() != states;
+                if moved {
+                    self.stir(direction.other());
+                }
+                holds.set(step == Step::Hold);
+                match step {
+                    // The state moved on, and may now call for something.
+                    Step::Hold if moved => {}
+                    Step::Hold => return Poll::Pending,
+                    step => return Poll::Ready(step),
+                }
             }
         })
         .await
@@ -298,10 +309,7 @@ impl Conn {
 
     /// Reports news of `direction` to the exchange; the other direction may have to know.
     fn report(&self, direction: Direction, news: impl FnOnce(&mut Exchange, &mut State)) {
-        self.stir(match direction {
-            Direction::Request => Direction::Response,
-            Direction::Response => Direction::Request,
-        });
+        self.stir(direction.other());
         let mut state = self.shell.state.borrow_mut();
         let mut exchange = self.exchange.borrow_mut();
         news(&mut exchange, &mut state);
@@ -431,6 +439,10 @@ impl Conn {
                 }
                 Obtained::Link(link) => {
                     self.link.replace(Some(link));
+                    // Had it waited, and were there two links to be had, the next in line can have the other.
+                    let mut state = self.shell.state.borrow_mut();
+                    let waiting = state.links.give_up(key, self.key);
+                    state.next_in_line(waiting);
                     break Dialed::Reused;
                 }
                 Obtained::Connect => break self.connect(key, &endpoint).await,

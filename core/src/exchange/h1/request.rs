@@ -75,10 +75,10 @@ impl Exchange {
             self.machine.move_request(RequestState::Head);
         }
         match head_end(window.live(), self.scanned) {
-            Some(length) if length > head_max => self.reject(HeadError::TooLarge, worker),
+            Some(length) if length > head_max => self.reject(too_long(window, head_max), worker),
             Some(length) => return self.accept(window, length, worker),
             None if cannot_be_request(window.live()) => self.reject(HeadError::RequestLine, worker),
-            None if window.live().len() >= head_max => self.reject(overlong(window.live()), worker),
+            None if window.live().len() >= head_max => self.reject(too_long(window, head_max), worker),
             None => {
                 self.scanned = window.live().len();
                 if window.spare_len() == 0 {
@@ -381,4 +381,10 @@ impl Exchange {
             self.machine.move_request(RequestState::Cut);
         }
     }
+}
+
+/// Why a head that is longer than `head_max` is refused. What lies beyond does not count: how much of it has come is
+/// a matter of segmentation.
+fn too_long(window: &Window, head_max: usize) -> HeadError {
+    overlong(window.live().get(..head_max).unwrap_or(window.live()))
 }

@@ -319,7 +319,9 @@ impl Exchange {
             Decision::Dial => self.redial(false),
             Decision::Refuse(_) | Decision::NoHost | Decision::GiveUp => {
                 self.attempt.outcome.status = status;
-                self.fail_upstream(Ending::UpstreamReset, worker);
+                // A retried status never comes here, so that without a reset it was the try's time that ran out.
+                let ending = if why == Move::Reset { Ending::UpstreamReset } else { Ending::UpstreamTimeout };
+                self.fail_upstream(ending, worker);
             }
         }
     }
