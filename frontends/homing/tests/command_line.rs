@@ -76,6 +76,46 @@ fn a_bad_configuration_exits_2_and_names_every_place() {
 }
 
 #[test]
+fn the_configuration_of_the_demo_is_one_that_can_be_run() {
+    let ports = [
+        "--cookie-port",
+        "4001",
+        "--header-port",
+        "4002",
+        "--upstream-ports",
+        "4003,4004",
+        "--runtime",
+        "mio",
+    ];
+    let printed = homing(&[["demo", "--print-config"].as_slice(), &ports].concat()).unwrap();
+    assert_eq!(printed.status.code(), Some(0), "{}", stderr(&printed));
+    let path = file("demo.yaml", &stdout(&printed)).unwrap();
+    let output = homing(&["check", &path.display().to_string()]).unwrap();
+    assert_eq!(
+        stdout(&output),
+        "1 worker, runtime mio, access log to stdout\n\
+         listener cookie on 127.0.0.1:4001\n\
+         \x20 * /*: to demo; session in cookie statefulsessioncookie for 1m\n\
+         listener header on 127.0.0.1:4002\n\
+         \x20 * /*: to demo; session in header x-session-id\n\
+         cluster demo (2 hosts): 127.0.0.1:4003, 127.0.0.1:4004\n"
+    );
+}
+
+#[test]
+fn a_demo_whose_port_is_taken_says_so_with_the_remedy() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let output = homing(&["demo", "--cookie-port", &port, "--header-port", "0", "--upstream-ports", "0,0"]);
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let expected =
+        format!("listener cookie: 127.0.0.1:{port} is already in use; choose another with --cookie-port");
+    assert!(stderr(&output).contains(&expected), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "");
+}
+
+#[test]
 fn a_file_that_is_not_there_exits_2() {
     let output = homing(&["run", "/nonexistent/homing.yaml"]).unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -122,6 +162,11 @@ fn misuse_of_the_command_line_exits_2() {
         &["run", "a.yaml", "--cookie", "sid"],
         &["run", "a.yaml", "--workers", "0"],
         &["run", "a.yaml", "--runtime", "tokyo"],
+        &["demo", "--runtime", "tokyo"],
+        &["demo", "--ttl", "soon"],
+        &["demo", "--ttl", "soon", "--print-config"],
+        &["demo", "--upstream-ports", "7"],
+        &["demo", "--workers", "0"],
         &["token", "decode"],
         &["token", "encode"],
         &["token", "encode", "--address", "app.internal:80"],
