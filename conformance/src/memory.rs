@@ -197,7 +197,7 @@ impl Lab {
             log,
             next_sweep: Tick::from_millis(2 * SWEEP_MILLIS),
             epoch: EPOCH,
-                    trace: Trace::default(),
+            trace: Trace::default(),
         }
     }
 
@@ -734,7 +734,7 @@ impl Lab {
         let key = LinkKey::of(&dialing.cell);
         loop {
             match self.links.obtain(&dialing.cell, client.key, dialing.dial.fresh) {
-                Obtained::Link(link) if dialing.dial.checked && !link.is_quiet() => {
+                Obtained::Link(link) if !link.is_quiet() => {
                     drop(link);
                     let next = self.links.closed(key);
                     self.wake(next);

@@ -51,6 +51,7 @@ pub(super) enum Decision {
 impl Attempt {
     /// Begins anew with the configuration now in force.
     pub(super) fn begin(&mut self, view: &Rc<View>) {
+        self.release();
         match &mut self.view {
             Some(held) if Rc::ptr_eq(held, view) => {}
             held => *held = Some(Rc::clone(view)),
@@ -59,7 +60,6 @@ impl Attempt {
         self.policy = None;
         self.routed = None;
         self.host = None;
-        self.busy = None;
         self.outcome = Outcome::default();
     }
 
