@@ -19,9 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use homing_core::clock::{Now, Tick, UnixSecs};
-#[cfg(debug_assertions)]
-use homing_core::exchange::machine::Trace;
-use homing_core::exchange::machine::{RequestState, ResponseState};
+use homing_core::exchange::machine::{RequestState, ResponseState, Trace};
 use homing_core::exchange::{Dial, Dialed, Direction, Exchange, LinkOrder, Over, Step};
 use homing_core::hosts::HostCell;
 use homing_core::limits::Limits;
@@ -41,6 +39,8 @@ use upstream::{End, HostSide, Pipe, Wire};
 const EPOCH: u64 = 1_718_000_000;
 /// More rounds than any test needs without the clock moving.
 const ROUNDS_MAX: usize = 2_000_000;
+/// More alarms than can come at one moment.
+const ALARMS_MAX: usize = 1000;
 const SWEEP_MILLIS: u64 = 1000;
 
 /// How rough the shell is.
@@ -103,7 +103,6 @@ pub struct Lab {
     next_sweep: Tick,
     /// Wall time at tick zero.
     epoch: u64,
-    #[cfg(debug_assertions)]
     trace: Trace,
 }
 
@@ -198,7 +197,6 @@ impl Lab {
             log,
             next_sweep: Tick::from_millis(2 * SWEEP_MILLIS),
             epoch: EPOCH,
-            #[cfg(debug_assertions)]
             trace: Trace::default(),
         }
     }
@@ -387,8 +385,7 @@ impl Lab {
         self.worker.now = clocks(self.epoch, tick);
     }
 
-    /// Which rows of the core's state tables the clients' exchanges have used.
-    #[cfg(debug_assertions)]
+    /// Which rows of the core's state tables the clients' exchanges have used. Empty without debug assertions.
     pub fn trace(&self) -> Trace {
         self.trace
     }
@@ -430,7 +427,9 @@ impl Lab {
 
     /// Moves both clocks on, stopping at every deadline on the way.
     pub fn advance(&mut self, by: Duration) {
-        let target = self.worker.now.tick.after(by).min(Tick::from_millis(u64::MAX / 2));
+        let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX / 2);
+        let target = Tick::from_millis(self.worker.now.tick.millis() + millis);
+        let mut stuck = 0;
         loop {
             self.run();
             let deadlines = self.clients.iter().flatten().filter(|client| client.ended.is_none());
@@ -440,8 +439,15 @@ impl Lab {
             if next > target {
                 break;
             }
-            self.worker.now = clocks(self.epoch, next.max(self.worker.now.tick));
+            let before = self.worker.now;
+            self.worker.now = clocks(self.epoch, next.max(before.tick));
             self.expire();
+            stuck = if before.tick == self.worker.now.tick { stuck + 1 } else { 0 };
+            if stuck > ALARMS_MAX {
+                let due = self.clients.iter().flatten().filter(|client| client.exchange.deadline() <= next);
+                let due: Vec<_> = due.map(|client| (client.key, client.exchange.states())).collect();
+                self.fail(&format!("a deadline that comes again and again: {due:?}"));
+            }
         }
         self.worker.now = clocks(self.epoch, target);
         self.run();
@@ -728,7 +734,7 @@ impl Lab {
         let key = LinkKey::of(&dialing.cell);
         loop {
             match self.links.obtain(&dialing.cell, client.key, dialing.dial.fresh) {
-                Obtained::Link(link) if dialing.dial.checked && !link.is_quiet() => {
+                Obtained::Link(link) if !link.is_quiet() => {
                     drop(link);
                     let next = self.links.closed(key);
                     self.wake(next);
@@ -869,13 +875,10 @@ impl Lab {
     }
 
     fn put(&mut self, at: usize, client: Box<Client>) {
-        #[cfg(debug_assertions)]
-        {
-            let used = client.exchange.trace();
-            self.trace.request |= used.request;
-            self.trace.response |= used.response;
-            self.trace.joint |= used.joint;
-        }
+        let used = client.exchange.trace();
+        self.trace.request |= used.request;
+        self.trace.response |= used.response;
+        self.trace.joint |= used.joint;
         if let Some(place) = self.clients.get_mut(at) {
             *place = Some(client);
         }

@@ -30,7 +30,8 @@ pub(super) struct Attempt {
     policy: Option<PolicyId>,
     routed: Option<Routed>,
     host: Option<HostRef>,
-    busy: bool,
+    /// The host that counts this request as in flight; not [`Attempt::host`] once that has moved on.
+    busy: Option<HostRef>,
     pub(super) outcome: Outcome,
 }
 
@@ -50,6 +51,7 @@ pub(super) enum Decision {
 impl Attempt {
     /// Begins anew with the configuration now in force.
     pub(super) fn begin(&mut self, view: &Rc<View>) {
+        self.release();
         match &mut self.view {
             Some(held) if Rc::ptr_eq(held, view) => {}
             held => *held = Some(Rc::clone(view)),
@@ -58,7 +60,6 @@ impl Attempt {
         self.policy = None;
         self.routed = None;
         self.host = None;
-        self.busy = false;
         self.outcome = Outcome::default();
     }
 
@@ -189,21 +190,21 @@ impl Attempt {
 
     /// A request is in flight at the host; counted where the balancer asks for it.
     pub(super) fn occupy(&mut self) {
-        self.busy = self.counted_host().map(|host| host.cell().started()).is_some();
+        if let Some((at, host)) = self.host.and_then(|at| Some((at, self.counted_host(at)?))) {
+            host.cell().started();
+            self.busy = Some(at);
+        }
     }
 
     /// The request at the host has ended.
     pub(super) fn release(&mut self) {
-        if core::mem::take(&mut self.busy)
-            && let Some(host) = self.counted_host()
-        {
+        if let Some(host) = self.busy.take().and_then(|at| self.counted_host(at)) {
             host.cell().finished();
         }
     }
 
     /// Only least request looks at the count; nobody else pays for the shared atomic.
-    fn counted_host(&self) -> Option<&Host> {
-        let at = self.host?;
+    fn counted_host(&self, at: HostRef) -> Option<&Host> {
         let cluster = self.snapshot()?.cluster(at.cluster)?;
         if cluster.balancer().counts_active() { cluster.host(at.host) } else { None }
     }

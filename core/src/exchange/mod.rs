@@ -44,6 +44,8 @@ use machine::{Joint, Machine, RequestState, ResponseState};
 /// A connection without a request keeps its read armed and its link this long, then rests: most next requests come
 /// sooner, and the rest should not hold a buffer.
 const REST_AFTER: Duration = Duration::from_millis(500);
+/// A link that was not used for this long is looked at before it carries a request.
+const TRUSTED_FOR: Duration = Duration::from_millis(100);
 /// While a response is awaited, the client's side is not read at first; after this time it is, to notice that it left.
 const WATCH_AFTER: Duration = Duration::from_secs(1);
 
@@ -93,8 +95,9 @@ pub struct Dial {
     pub host: HostRef,
     /// Whether it must be a new connection: a pooled one has just died.
     pub fresh: bool,
-    /// Whether a pooled link must be looked at before it is used: this request cannot be sent again if the link
-    /// turns out to be dead (RFC 9110 §9.2.2).
+    /// Whether the link that the connection holds must be looked at before it is used: it has not been used for a while,
+    /// so that its host may have closed it or sent bytes that belong to no request, or this request cannot be sent again
+    /// if the link turns out to be dead (RFC 9110 §9.2.2). Pooled links are always looked at.
     pub checked: bool,
 }
 
@@ -189,6 +192,8 @@ pub struct Exchange {
     link: Link,
     /// The last dial's link had to be a new one.
     fresh: bool,
+    /// The link had not been used for a while when the request began.
+    rested: bool,
     /// The whole request so far is kept in the inbound window and may be sent again.
     replayable: bool,
     /// The window must be rewound before the next dial: the request is sent again.
@@ -250,6 +255,7 @@ impl Exchange {
             outbound: Flow::default(),
             link: Link::None,
             fresh: false,
+            rested: false,
             replayable: false,
             rewind: false,
             persist: true,
@@ -470,8 +476,7 @@ impl Exchange {
         (self.machine.request(), self.machine.response())
     }
 
-    /// Which rows of the state tables this connection has used.
-    #[cfg(debug_assertions)]
+    /// Which rows of the state tables this connection has used. Empty without debug assertions.
     pub fn trace(&self) -> machine::Trace {
         self.machine.trace()
     }
@@ -498,7 +503,6 @@ impl Exchange {
                 None => return,
                 Some(Joint::Cycle) => self.cycle(worker),
                 Some(Joint::Curtail) => self.curtail(worker),
-                Some(Joint::End) => self.end(Over::Close),
             }
         }
     }

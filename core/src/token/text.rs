@@ -23,11 +23,13 @@ pub(super) fn is_socket(bytes: &[u8]) -> bool {
 }
 
 /// Whether `bytes` are a unix socket's path, or an abstract socket's name with `@` in front.
-/// No message begins with a `/`: it would be a tag of wire type 7.
+/// No message begins with a `/`: it would be a tag of wire type 7. No host's name holds anything but UTF-8, and no
+/// message could carry such a token when it is written anew.
 pub(super) fn is_path(bytes: &[u8]) -> bool {
     matches!(bytes.first(), Some(b'/' | b'@'))
         && (2..=ADDRESS_MAX).contains(&bytes.len())
         && !bytes.iter().any(u8::is_ascii_control)
+        && core::str::from_utf8(bytes).is_ok()
 }
 
 fn split_port(bytes: &[u8]) -> Option<(&[u8], u16)> {
@@ -102,6 +104,7 @@ mod tests {
         assert!(!is_path(b"/"));
         assert!(!is_path(b"run/app.sock"));
         assert!(!is_path(b"/run/app.sock\n"));
+        assert!(!is_path(b"/run/\xe9.sock"));
         assert!(!is_path(&[b'/'; ADDRESS_MAX + 1]));
     }
 }

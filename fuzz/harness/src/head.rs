@@ -3,8 +3,9 @@
 use std::net::Ipv6Addr;
 
 use homing_core::http1::{
-    Method, RequestFraming, RequestHead, ResponseFraming, ResponseHead, Version, cannot_be_request,
-    cannot_be_response, empty_slots, head_end, leading_empty_lines, parse_request, parse_response,
+    HeadError, Method, RequestFraming, RequestHead, ResponseFraming, ResponseHead, Version,
+    cannot_be_request, cannot_be_response, empty_slots, head_end, leading_empty_lines, parse_request,
+    parse_response,
 };
 use homing_core::limits::{FIELDS_MAX, NOMINATIONS_MAX};
 use homing_core::rng::Rng;
@@ -15,10 +16,16 @@ use crate::input::seed_of;
 pub fn request_head(data: &[u8]) {
     let bytes = &data[leading_empty_lines(data)..];
     let expected = Head::read(bytes).and_then(|head| Request::of(&head).map(|request| (head, request)));
-    let Some(length) = check_end(bytes) else {
+    let (Some(length), Some(early)) = ends(bytes) else {
+        assert_eq!(ends(bytes), (None, None));
         assert!(expected.is_err(), "the reference sees an end");
         return;
     };
+    if early != length {
+        let parse = |end| parse_request(&bytes[..end], &mut empty_slots(), FIELDS_MAX).map(drop).err();
+        assert_eq!(parse(early).map(HeadError::status), parse(length).map(HeadError::status));
+        assert!(early < length && parse(early).is_some(), "parts of a head are taken for all of it");
+    }
     let mut slots = empty_slots();
     match (parse_request(&bytes[..length], &mut slots, FIELDS_MAX), expected) {
         (Ok(found), Ok((head, request))) => {
@@ -36,10 +43,15 @@ pub fn request_head(data: &[u8]) {
 /// The input as a response head, in answer to each kind of request.
 pub fn response_head(data: &[u8]) {
     let head = Head::read(data);
-    let Some(length) = check_end(data) else {
+    let (Some(length), Some(early)) = ends(data) else {
+        assert_eq!(ends(data), (None, None));
         assert!(head.is_err(), "the reference sees an end");
         return;
     };
+    if early != length {
+        let parse = |end| parse_response(&data[..end], &mut empty_slots(), Method::Get, FIELDS_MAX).is_err();
+        assert!(early < length && parse(early) && parse(length), "parts of a head are taken for all of it");
+    }
     for to in [Method::Get, Method::Head, Method::Connect] {
         let expected = head.as_ref().map_err(|&why| why).and_then(|head| Response::of(head, to));
         let mut slots = empty_slots();
@@ -58,21 +70,20 @@ pub fn response_head(data: &[u8]) {
     }
 }
 
-/// The head's end is the same however the bytes arrive.
-fn check_end(bytes: &[u8]) -> Option<usize> {
-    let whole = head_end(bytes, 0);
+/// Where the head ends if all bytes come at once, and if they come in parts. Bytes that are refused anyway may seem to
+/// end earlier in parts: bare line feeds in front of the end end a head too.
+fn ends(bytes: &[u8]) -> (Option<usize>, Option<usize>) {
     let mut rng = Rng::seeded(seed_of(bytes));
     let (mut at, mut scanned) = (0, 0);
     while at < bytes.len() {
         at = bytes.len().min(at + 1 + rng.below(9) as usize);
-        if let Some(end) = head_end(&bytes[..at], scanned) {
-            assert_eq!(Some(end), whole, "found after {at} bytes");
-            return whole;
+        let found = head_end(&bytes[..at], scanned);
+        if found.is_some() {
+            return (head_end(bytes, 0), found);
         }
         scanned = at;
     }
-    assert_eq!(whole, None);
-    None
+    (head_end(bytes, 0), None)
 }
 
 fn check_request(found: &RequestHead<'_>, head: &Head<'_>, request: &Request<'_>) {

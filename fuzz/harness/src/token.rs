@@ -170,7 +170,7 @@ fn is_path(bytes: &[u8]) -> bool {
     bytes.len() >= 2
         && bytes.len() <= ADDRESS_MAX
         && (bytes[0] == b'/' || bytes[0] == b'@')
-        && bytes.iter().all(|&byte| byte >= b' ' && byte != 0x7f)
+        && std::str::from_utf8(bytes).is_ok_and(|text| text.bytes().all(|byte| byte >= b' ' && byte != 0x7f))
 }
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -117,7 +117,7 @@ impl Exchange {
                 self.machine.move_request(RequestState::Cut);
                 self.settle(worker);
             }
-            RequestState::Linger | RequestState::Over => self.end(Over::Close),
+            RequestState::Linger => self.end(Over::Close),
             RequestState::Tunnel | RequestState::Cut => {}
         }
     }
@@ -351,7 +351,7 @@ impl Exchange {
                 self.record(Ending::Complete, worker);
                 self.end(Over::Close);
             }
-            RequestState::Paused | RequestState::Cut | RequestState::Over => {}
+            RequestState::Paused | RequestState::Cut => {}
         }
     }
 

@@ -3,7 +3,9 @@
 use super::super::attempt::Decision;
 use super::super::body::{Body, Flow};
 use super::super::machine::{RequestState, ResponseState};
-use super::super::{Answer, Asked, Dial, Draft, Exchange, Link, LinkOrder, Over, Step, WATCH_AFTER};
+use super::super::{
+    Answer, Asked, Dial, Draft, Exchange, Link, LinkOrder, Over, Step, TRUSTED_FOR, WATCH_AFTER,
+};
 use super::edit;
 use crate::affinity::Routed;
 use crate::clock::Tick;
@@ -46,7 +48,7 @@ impl Exchange {
                 window.clear();
                 Step::Fill
             }
-            RequestState::Paused | RequestState::Cut | RequestState::Over => Step::Hold,
+            RequestState::Paused | RequestState::Cut => Step::Hold,
         }
     }
 
@@ -70,6 +72,7 @@ impl Exchange {
             self.attempt.begin(&worker.view);
             self.forget_last_request();
             self.owed = true;
+            self.rested = worker.now.tick >= self.started.after(TRUSTED_FOR);
             self.started = worker.now.tick;
             self.request_due = worker.now.tick.after(head_timeout);
             self.machine.move_request(RequestState::Head);
@@ -234,7 +237,7 @@ impl Exchange {
         }
         match self.attempt.host() {
             Some(host) => {
-                let checked = !self.asked.method.is_idempotent();
+                let checked = self.rested || !self.asked.method.is_idempotent();
                 Step::Dial(Dial { host, fresh: self.fresh, checked })
             }
             None => Step::Hold,

@@ -19,7 +19,8 @@ use homing_core::snapshot::Snapshot;
 
 /// Some moment in 2024.
 const EPOCH: u64 = 1_718_000_000;
-/// More deadlines than a connection can have once everybody is silent: two per state, and the longest way is short.
+/// More deadlines than a connection can have once everybody is silent, and one for each byte that is still to be read:
+/// every request in line may have to wait for its host.
 const DEADLINES_MAX: usize = 40;
 
 /// One side's bytes that have not been received yet, and what is behind them.
@@ -195,7 +196,8 @@ impl Shell {
     pub(super) fn finish(&mut self) {
         // Half of the clients leave, the others only fall silent.
         self.client.closed |= self.leaves;
-        for _ in 0..DEADLINES_MAX {
+        let deadlines = DEADLINES_MAX + self.client.bytes.len() + self.inbound.live().len();
+        for _ in 0..deadlines {
             self.run(100_000);
             if self.is_over() {
                 break;
@@ -205,7 +207,7 @@ impl Shell {
             self.worker.now = clocks(deadline.max(self.worker.now.tick));
             self.expire();
         }
-        assert!(self.is_over(), "{DEADLINES_MAX} deadlines end nothing: {:?}", self.exchange.states());
+        assert!(self.is_over(), "{deadlines} deadlines end nothing: {:?}", self.exchange.states());
         self.check_finality();
         self.check_books();
     }
@@ -214,13 +216,15 @@ impl Shell {
         if self.is_over() {
             return false;
         }
+        let states = self.exchange.states();
         let step = self.ask(direction);
         self.follow();
         if self.is_over() {
             return true;
         }
         match (step, direction) {
-            (Step::Hold, _) => false,
+            // What this direction found out may be news for the other one.
+            (Step::Hold, _) => self.exchange.states() != states,
             (Step::Rest, Direction::Request) => {
                 assert!(self.link.is_none(), "a connection rests and keeps its link");
                 self.worker.windows.reclaim(&mut self.inbound);
@@ -450,9 +454,8 @@ fn fill(
     worker.windows.lend(window);
     assert!(window.spare_len() > 0, "Fill of a full window");
     let count = source.bytes.len().min(most).min(window.spare_len());
-    for (to, from) in window.spare_mut().iter_mut().zip(source.bytes.drain(..count)) {
-        *to = from;
-    }
+    window.spare_mut()[..count].copy_from_slice(&source.bytes.make_contiguous()[..count]);
+    source.bytes.drain(..count);
     exchange.filled(direction, window, count, worker);
     true
 }
