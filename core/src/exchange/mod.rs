@@ -47,6 +47,13 @@ const REST_AFTER: Duration = Duration::from_millis(500);
 /// While a response is awaited, the client's side is not read at first; after this time it is, to notice that it left.
 const WATCH_AFTER: Duration = Duration::from_secs(1);
 
+/// Memory for a redirect's target that a connection keeps between requests, in bytes. A target can be as long as a head.
+const NOTE_KEPT: usize = 256;
+
+/// A held link that was still this long is looked at before it is used again. Looking costs a system call, which
+/// back-to-back requests are spared.
+const LOOK_AFTER_MILLIS: u64 = 10;
+
 /// One of the two directions of an exchange.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Direction {
@@ -550,6 +557,8 @@ impl Exchange {
         self.replayable = false;
         self.answer = None;
         self.answered = false;
+        self.note.clear();
+        self.note.shrink_to(NOTE_KEPT);
         self.dechunk = false;
         self.truncated = false;
         self.resting = false;

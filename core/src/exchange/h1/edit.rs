@@ -152,9 +152,15 @@ pub(super) fn location(redirect: &Redirect, matched: &PathMatch, head: &RequestH
             None => {}
         }
     }
+    let path_at = out.len();
     match &redirect.path {
         Some(rewrite) => rewritten(rewrite, matched, head.path, out),
         None => out.extend_from_slice(head.path),
+    }
+    if path_at == 0 && matches!(out.as_slice(), [b'/', b'/' | b'\\', ..]) {
+        // RFC 3986 §4.2: what begins with two slashes names a host, and browsers read `\` as one; the client could
+        // be sent to whomever its link says. The same path with a dot segment in front stays here (§5.2.4).
+        out.splice(..0, *b"/.");
     }
 }
 
