@@ -445,6 +445,7 @@ impl Exchange {
                 | RequestState::Discard
                 | RequestState::Tunnel
                 | RequestState::Linger
+                | RequestState::Paused
                 | RequestState::Sent => self.over.is_none(),
                 _ => false,
             },

@@ -41,12 +41,12 @@ impl Exchange {
             RequestState::Body => self.pass_request(window, worker),
             RequestState::Discard => self.discard_request(window, worker),
             RequestState::Tunnel => self.pass_tunnel(window),
-            RequestState::Sent => self.watch_client(window, worker),
+            RequestState::Sent | RequestState::Paused => self.watch_client(window, worker),
             RequestState::Linger => {
                 window.clear();
                 Step::Fill
             }
-            RequestState::Paused | RequestState::Cut | RequestState::Over => Step::Hold,
+            RequestState::Cut | RequestState::Over => Step::Hold,
         }
     }
 
@@ -268,17 +268,21 @@ impl Exchange {
     /// Everything was passed on: the response's time begins to run.
     pub(super) fn request_is_sent(&mut self, worker: &mut Worker) {
         self.request_due = Tick::NEVER;
-        if self.asked.upgrade {
-            self.machine.move_request(RequestState::Paused);
-        } else {
-            self.machine.move_request(RequestState::Sent);
-            self.watching = false;
-            self.request_due = worker.now.tick.after(WATCH_AFTER);
-        }
-        if self.machine.response() == ResponseState::Head {
+        let paused = self.asked.upgrade;
+        self.machine.move_request(if paused { RequestState::Paused } else { RequestState::Sent });
+        self.watching = false;
+        self.request_due = worker.now.tick.after(WATCH_AFTER);
+        self.await_response(worker);
+        self.settle(worker);
+    }
+
+    /// The response's time runs from when nothing more goes upstream. An interim response that is on its way to the
+    /// client right then is no answer: without a deadline here, neither a client that does not read it nor a host that
+    /// says nothing behind it would ever be given up.
+    pub(super) fn await_response(&mut self, worker: &Worker) {
+        if matches!(self.machine.response(), ResponseState::Head | ResponseState::Interim) {
             self.response_due = worker.now.tick.after(self.response_timeout(worker));
         }
-        self.settle(worker);
     }
 
     fn body_is_too_large(&mut self, worker: &mut Worker) -> bool {
