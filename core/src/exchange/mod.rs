@@ -100,8 +100,10 @@ pub struct Dial {
     pub host: HostRef,
     /// Whether it must be a new connection: a pooled one has just died.
     pub fresh: bool,
-    /// Whether a pooled link must be looked at before it is used: this request cannot be sent again if the link
-    /// turns out to be dead (RFC 9110 §9.2.2).
+    /// Whether the held link must be looked at before it is used: this request cannot be sent again if the link
+    /// turns out to be dead (RFC 9110 §9.2.2), or the link was still for long enough that the host may have said
+    /// something on it that answers no request. A link from the pool is looked at in any case: such bytes would
+    /// reach another client.
     pub checked: bool,
 }
 
@@ -200,6 +202,8 @@ pub struct Exchange {
     replayable: bool,
     /// The window must be rewound before the next dial: the request is sent again.
     rewind: bool,
+    /// The held link, if any, was still for a while.
+    stood: bool,
     /// The connection may serve another request.
     persist: bool,
     /// The upstream link may serve another request.
@@ -259,6 +263,7 @@ impl Exchange {
             fresh: false,
             replayable: false,
             rewind: false,
+            stood: false,
             persist: true,
             link_persists: false,
             client_done: false,

@@ -432,7 +432,7 @@ impl Conn {
         let dialed = loop {
             let obtained = self.shell.state.borrow_mut().links.obtain(&cell, self.key, dial.fresh);
             match obtained {
-                Obtained::Link(link) if dial.checked && !is_quiet(&link.descriptor) => {
+                Obtained::Link(link) if !is_quiet(&link.descriptor) => {
                     let mut state = self.shell.state.borrow_mut();
                     let waiting = state.links.closed(key);
                     state.next_in_line(waiting.filter(|&waiting| waiting != self.key));

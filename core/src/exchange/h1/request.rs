@@ -3,7 +3,8 @@
 use super::super::attempt::Decision;
 use super::super::body::{Body, Flow};
 use super::super::machine::{RequestState, ResponseState};
-use super::super::{Answer, Asked, Dial, Draft, Exchange, Link, LinkOrder, Over, Step, WATCH_AFTER};
+use super::super::{Answer, Asked, Dial, Draft, Exchange, Link, LinkOrder, Over, Step};
+use super::super::{LOOK_AFTER_MILLIS, WATCH_AFTER};
 use super::edit;
 use crate::affinity::Routed;
 use crate::clock::Tick;
@@ -70,6 +71,7 @@ impl Exchange {
             self.attempt.begin(&worker.view);
             self.forget_last_request();
             self.owed = true;
+            self.stood = worker.now.tick.since(self.started) >= LOOK_AFTER_MILLIS;
             self.started = worker.now.tick;
             self.request_due = worker.now.tick.after(head_timeout);
             self.machine.move_request(RequestState::Head);
@@ -234,7 +236,7 @@ impl Exchange {
         }
         match self.attempt.host() {
             Some(host) => {
-                let checked = !self.asked.method.is_idempotent();
+                let checked = self.stood || !self.asked.method.is_idempotent();
                 Step::Dial(Dial { host, fresh: self.fresh, checked })
             }
             None => Step::Hold,
