@@ -44,10 +44,15 @@ use machine::{Joint, Machine, RequestState, ResponseState};
 /// A connection without a request keeps its read armed and its link this long, then rests: most next requests come
 /// sooner, and the rest should not hold a buffer.
 const REST_AFTER: Duration = Duration::from_millis(500);
-/// A link that was not used for this long is looked at before it carries a request.
-const TRUSTED_FOR: Duration = Duration::from_millis(100);
 /// While a response is awaited, the client's side is not read at first; after this time it is, to notice that it left.
 const WATCH_AFTER: Duration = Duration::from_secs(1);
+
+/// Memory for a redirect's target that a connection keeps between requests, in bytes. A target can be as long as a head.
+const NOTE_KEPT: usize = 256;
+
+/// A held link that was still this long is looked at before it is used again. Looking costs a system call, which
+/// back-to-back requests are spared.
+const LOOK_AFTER_MILLIS: u64 = 10;
 
 /// One of the two directions of an exchange.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -95,9 +100,10 @@ pub struct Dial {
     pub host: HostRef,
     /// Whether it must be a new connection: a pooled one has just died.
     pub fresh: bool,
-    /// Whether the link that the connection holds must be looked at before it is used: it has not been used for a while,
-    /// so that its host may have closed it or sent bytes that belong to no request, or this request cannot be sent again
-    /// if the link turns out to be dead (RFC 9110 §9.2.2). Pooled links are always looked at.
+    /// Whether the held link must be looked at before it is used: this request cannot be sent again if the link
+    /// turns out to be dead (RFC 9110 §9.2.2), or the link was still for long enough that the host may have said
+    /// something on it that answers no request. A link from the pool is looked at in any case: such bytes would
+    /// reach another client.
     pub checked: bool,
 }
 
@@ -192,12 +198,12 @@ pub struct Exchange {
     link: Link,
     /// The last dial's link had to be a new one.
     fresh: bool,
-    /// The link had not been used for a while when the request began.
-    rested: bool,
     /// The whole request so far is kept in the inbound window and may be sent again.
     replayable: bool,
     /// The window must be rewound before the next dial: the request is sent again.
     rewind: bool,
+    /// The held link, if any, was still for a while.
+    stood: bool,
     /// The connection may serve another request.
     persist: bool,
     /// The upstream link may serve another request.
@@ -255,9 +261,9 @@ impl Exchange {
             outbound: Flow::default(),
             link: Link::None,
             fresh: false,
-            rested: false,
             replayable: false,
             rewind: false,
+            stood: false,
             persist: true,
             link_persists: false,
             client_done: false,
@@ -444,6 +450,7 @@ impl Exchange {
                 | RequestState::Discard
                 | RequestState::Tunnel
                 | RequestState::Linger
+                | RequestState::Paused
                 | RequestState::Sent => self.over.is_none(),
                 _ => false,
             },
@@ -554,6 +561,8 @@ impl Exchange {
         self.replayable = false;
         self.answer = None;
         self.answered = false;
+        self.note.clear();
+        self.note.shrink_to(NOTE_KEPT);
         self.dechunk = false;
         self.truncated = false;
         self.resting = false;

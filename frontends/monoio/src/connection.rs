@@ -55,7 +55,7 @@ struct Conn {
     client: Descriptor,
     link: RefCell<Option<Rc<Link>>>,
     canceller: RefCell<Canceller>,
-    /// A read of the client is under way.
+    /// A read of the client is under way, and was not called back.
     reading: Cell<bool>,
     /// The request direction waits for news, not for the kernel.
     inward_holds: Cell<bool>,
@@ -184,6 +184,7 @@ impl Conn {
                 break;
             }
         }
+        self.call_back();
         let deadline = self.exchange.borrow().deadline();
         self.shell.state.borrow_mut().wheel.set(self.key, deadline);
         Poll::Pending
@@ -217,8 +218,13 @@ impl Conn {
             exchange.expired(&mut state.worker);
         }
         self.obey(&mut exchange, state);
-        if self.reading.get() && !exchange.wants_fill(Direction::Request) {
-            drop(exchange);
+    }
+
+    /// Calls a read of the client back that is not wanted any more, whoever brought the news: the request direction
+    /// cannot take its next step, a second dial say, before it has its window again.
+    fn call_back(&self) {
+        if self.reading.get() && !self.exchange.borrow().wants_fill(Direction::Request) {
+            self.reading.set(false);
             self.canceller.replace_with(|canceller| std::mem::take(canceller).cancel());
         }
     }
