@@ -144,10 +144,6 @@ def written_token(case, policy, line, host, answer):
 # ---------------------------------------------------------------- comparison
 
 
-def same_decision(one, other):
-    return one == other
-
-
 def only_in(one, other):
     left = list(other)
     out = []

@@ -41,12 +41,12 @@ def is_in_scope(case, policy):
 def foresee(case, clusters, dead, envoy):
     policy = case.policy()
     if not is_in_scope(case, policy):
-        return Foreseen(decoder.NONE, end(case, {(FREE, None)}, envoy))
+        return Foreseen(decoder.NONE, end(case, {(FREE, None)}, None, envoy))
     reading, inner = readings(case, policy, envoy)
     route = case.listener.taken(case.target.decode("latin-1"))
     reached = [clusters[name] for name, _ in route.clusters]
     if not isinstance(reading, bytes):
-        return Foreseen(reading, end(case, {(PLACED, None)}, envoy), inner)
+        return Foreseen(reading, end(case, {(PLACED, None)}, inner, envoy), inner)
     address = reading.decode("latin-1")
     allowed = [cluster.allows(address) for cluster in reached]
     found = [answer for answer in allowed if answer is not None]
@@ -60,10 +60,7 @@ def foresee(case, clusters, dead, envoy):
             classes.add((PLACED, None))
         else:
             classes.add((OWN, policy.gone if answer is None else 503))
-    if envoy and inner is not None and any(byte in b"\r\n\0" for byte in inner):
-        # Row 5: what was unwrapped cannot be sent.
-        classes = {kept if kept[0] == OWN else (OWN, 503) for kept in classes}
-    return Foreseen(reading, end(case, classes, envoy), inner)
+    return Foreseen(reading, end(case, classes, inner, envoy), inner)
 
 
 def pinned(address, dead, strict, envoy):
@@ -73,11 +70,17 @@ def pinned(address, dead, strict, envoy):
     return {(OWN, 503)} if envoy or strict else {(PLACED, None)}
 
 
-def end(case, classes, envoy):
-    """Row 30: a host that closes before it answers."""
-    if case.behaviour.get("raw") != "":
+def end(case, classes, inner, envoy):
+    """What becomes of a decision when the host's part fails."""
+    if envoy and inner is not None and any(byte in b"\r\n\0" for byte in inner):
+        # Row 5: what was unwrapped cannot be sent.
+        status = 503
+    elif case.behaviour.get("raw") == "":
+        # Row 30: the host closes before it answers.
+        status = 503 if envoy else 502
+    else:
         return classes
-    return {kept if kept[0] == OWN else (OWN, 503 if envoy else 502) for kept in classes}
+    return {kept if kept[0] == OWN else (OWN, status) for kept in classes}
 
 
 # ---------------------------------------------------------------- rows
