@@ -435,6 +435,7 @@ impl Conn {
                 exchange.dialed(Dialed::Reused, &mut state.worker);
             });
         }
+        let mut waits = false;
         let dialed = loop {
             let obtained = self.shell.state.borrow_mut().links.obtain(&cell, self.key, dial.fresh);
             match obtained {
@@ -445,15 +446,23 @@ impl Conn {
                 }
                 Obtained::Link(link) => {
                     self.link.replace(Some(link));
-                    // Had it waited, and were there two links to be had, the next in line can have the other.
-                    let mut state = self.shell.state.borrow_mut();
-                    let waiting = state.links.give_up(key, self.key);
-                    state.next_in_line(waiting);
+                    self.leaves_queue(key);
                     break Dialed::Reused;
                 }
-                Obtained::Connect => break self.connect(key, &endpoint).await,
-                Obtained::Wait if self.await_turn(key).await => {}
-                Obtained::Wait | Obtained::Full => break Dialed::Full,
+                Obtained::Connect => {
+                    self.leaves_queue(key);
+                    break self.connect(key, &endpoint).await;
+                }
+                Obtained::Wait => {
+                    // Once: who is woken in vain has no more time than before.
+                    if !std::mem::replace(&mut waits, true) {
+                        self.report(Direction::Request, |exchange, state| exchange.dial_waits(&state.worker));
+                    }
+                    if !self.await_turn(key).await {
+                        break Dialed::Full;
+                    }
+                }
+                Obtained::Full => break Dialed::Full,
             }
         };
         self.report(Direction::Request, |exchange, state| exchange.dialed(dialed, &mut state.worker));
@@ -512,9 +521,15 @@ impl Conn {
         Link::new(key, descriptor, stream)
     }
 
+    /// Two links may have come free before this connection took one: the next in line can have the other.
+    fn leaves_queue(&self, key: LinkKey) {
+        let mut state = self.shell.state.borrow_mut();
+        let waiting = state.links.give_up(key, self.key);
+        state.next_in_line(waiting);
+    }
+
     /// Waits in the line for a full host; false: for too long.
     async fn await_turn(&self, key: LinkKey) -> bool {
-        self.report(Direction::Request, |exchange, state| exchange.dial_waits(&state.worker));
         self.inward_holds.set(true);
         poll_fn(|_| {
             let mut state = self.shell.state.borrow_mut();
