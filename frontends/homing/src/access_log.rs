@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use homing_core::log::{LogSink, Record};
 use serde::Serialize;
-use serde_json::json;
 
 use crate::config::{AccessLog, LogTarget};
 
@@ -194,7 +193,7 @@ impl LogReader {
             let _ = Line::of(record, listeners).write(out);
         }
         if dropped != self.dropped {
-            let _ = writeln!(out, "{}", json!({ "dropped": dropped - self.dropped }));
+            let _ = writeln!(out, "{{\"dropped\":{}}}", dropped - self.dropped);
             self.dropped = dropped;
         }
     }
