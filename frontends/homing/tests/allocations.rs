@@ -109,11 +109,12 @@ fn check_that_workers_count(runtime: &'static str, upstreams: &[SocketAddr]) {
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap().as_socket().unwrap();
     let control = Arc::new(Control::new(Arc::new(settings.snapshot)));
+    let closed = Arc::new(AtomicBool::new(false));
     let job = Job {
         listeners: vec![(settings.listeners[0].id, listener)],
         control: Arc::clone(&control),
         counters: Arc::new(Counters::default()),
-        log: Some(Box::new(Planting(0))),
+        log: Some(Box::new(Planting { pushed: 0, closed: Arc::clone(&closed) })),
         seed: 7,
     };
     let worker = thread::spawn(move || match runtime {
@@ -135,6 +136,7 @@ fn check_that_workers_count(runtime: &'static str, upstreams: &[SocketAddr]) {
     }
     control.advance(Phase::Drain);
     worker.join().unwrap().unwrap();
+    assert!(closed.load(Ordering::SeqCst), "a worker that has ended still holds its log");
 }
 
 /// What one kind of request came to.
@@ -175,7 +177,10 @@ fn serve(address: SocketAddr, kind: Kind) -> Served {
 }
 
 /// Allocates once for every hundredth record.
-struct Planting(usize);
+struct Planting {
+    pushed: usize,
+    closed: Arc<AtomicBool>,
+}
 
 impl Planting {
     const EVERY: usize = 100;
@@ -183,13 +188,19 @@ impl Planting {
 
 impl LogSink for Planting {
     fn push(&mut self, record: Record) {
-        self.0 += 1;
-        if self.0.is_multiple_of(Self::EVERY) {
+        self.pushed += 1;
+        if self.pushed.is_multiple_of(Self::EVERY) {
             std::hint::black_box(Box::new(record.outcome.status));
         }
     }
 
     fn flush(&mut self) {}
+}
+
+impl Drop for Planting {
+    fn drop(&mut self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
 }
 
 fn settings(runtime: &str, log: Option<&Path>, upstreams: &[SocketAddr]) -> Settings {
