@@ -1,2 +1,3 @@
+//! libFuzzer's way into `homing_fuzz_harness::cookie_scan`.
 #![no_main]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| homing_fuzz_harness::cookie_scan(data));

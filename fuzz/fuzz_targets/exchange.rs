@@ -1,2 +1,3 @@
+//! libFuzzer's way into `homing_fuzz_harness::exchange`.
 #![no_main]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| homing_fuzz_harness::exchange(data));
