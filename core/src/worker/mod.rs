@@ -100,6 +100,12 @@ impl Worker {
         }
     }
 
+    /// Lets go of the access log, which hands everything over that is left: the worker's last act. What still holds the
+    /// worker then, a task of its runtime say, holds no record.
+    pub fn close_log(&mut self) {
+        self.log = None;
+    }
+
     /// The worker's counters.
     pub fn counters(&self) -> &Counters {
         &self.counters

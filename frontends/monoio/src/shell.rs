@@ -230,7 +230,7 @@ async fn housekeeping(shell: &Rc<Shell>, canceller: Canceller) {
             }
             // One more turn after a stop, so that tasks can record what they were doing.
             if keys.is_empty() {
-                state.worker.flush_log();
+                state.worker.close_log();
                 return;
             }
         }
