@@ -384,7 +384,7 @@ def trial(options, listeners, clusters, hosts, envoy, homing):
     # A listener's cases are all one worker's, in order: its rotations and its log lines are then nobody else's.
     shares = [[n for n in numbers if n % len(listeners) % options.workers == w] for w in range(options.workers)]
     jobs = [(options, listeners, clusters, hosts.address, envoy.ports, homing.ports, share) for share in shares]
-    with multiprocessing.get_context("fork").Pool(options.workers) as pool:
+    with multiprocessing.get_context("fork").Pool(options.workers, initializer=world.be_a_child) as pool:
         results = pool.map(work, jobs)
     tally, failures, sent, first = collections.Counter(), [], collections.Counter(), {}
     for counted, failed, requests, known in results:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A test of the differential: it must find each of five bugs that the feature `planted` lets into the core.
 
-    cargo build -p homing --features planted --target-dir .cache/planted
+    cargo build -p homing --features planted
     conformance/live/planted.py [--cases 5000] [--seed N] [--homing PROGRAM]
 
 The bugs are in core/src/planted.rs. Each run must fail on an unlisted difference; the run without a bug must pass, or
@@ -41,7 +41,7 @@ def main():
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--runtime", default="mio")
-    parser.add_argument("--homing", default=os.path.join(world.ROOT, ".cache/planted/debug/homing"))
+    parser.add_argument("--homing", default=os.path.join(world.ROOT, "target/debug/homing"))
     options = parser.parse_args()
     world.find_homing(options.homing)
     print(f"seed {options.seed}, {options.cases} cases each", flush=True)

@@ -341,7 +341,7 @@ class Conversation:
 
 def serve(listening):
     """Answers on all these sockets until the process is ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    be_a_child()
     ready = selectors.DefaultSelector()
     for each in listening:
         each.setblocking(False)
@@ -601,8 +601,15 @@ class Client:
         return status, fields, body, closes
 
 
+def be_a_child():
+    """A forked process ends at SIGTERM, and leaves the proxies to its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def main_guard(run):
-    """Ends the program with `run`'s exit status; 2: it could not run to the end."""
+    """Ends the program with `run`'s exit status; 2: it could not run to the end. SIGTERM stops the proxies too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     try:
         status = run()
     except KeyboardInterrupt:
