@@ -267,7 +267,7 @@ def target(rng, name):
     beside = ["/", "/ap", "/appx", "/app.html", "/App/", "/%61pp/", "//app/", "/app;v=1", "/x/app", "/./app/", "/?/app/"]
     if name == "routes":
         everywhere = ["/app/off", "/app/off/x", "/app/off?x", "/app/own", "/app/own?x", "/app/firm", "/app/firm/1"]
-        return rng.choice([*everywhere, "/", "/app", "/appx"])
+        return rng.choice([*everywhere, "/app/off/?", "/app/off/app", "/", "/app", "/appx"])
     share = 0.65 if name in ("path", "slash") else 0.5
     return rng.choice(within) if rng.random() < share else rng.choice(beside)
 

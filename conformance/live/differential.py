@@ -36,8 +36,8 @@ import world
 from rules import FREE, OWN, PINNED, PLACED, decoder
 
 SHARE_MIN = 0.02
-# These many cases or fewer are too few for shares to mean anything.
-SHARES_FROM = 2000
+# With fewer cases than these, chance can take an outcome of 2.3 per cent below the bound.
+SHARES_FROM = 20_000
 FAILURES_SHOWN = 10
 
 
