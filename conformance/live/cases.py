@@ -65,14 +65,21 @@ class Case:
     body: bytes
     behaviour: dict
     now: int
+    is_chunked: bool = False
 
     def bytes(self):
         lines = [self.method + b" " + self.target + b" HTTP/1.1", b"host: t.example"]
         lines += [name + b": " + value for name, value in self.fields]
         lines.append(b"x-case: " + base64.b64encode(json.dumps(self.behaviour).encode()))
-        if self.body:
-            lines.append(b"content-length: %d" % len(self.body))
-        return b"\r\n".join(lines) + b"\r\n\r\n" + self.body
+        body = self.body
+        if self.is_chunked:
+            lines.append(b"transfer-encoding: chunked")
+            half = len(body) // 2
+            pieces = [piece for piece in (body[:half], body[half:]) if piece]
+            body = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+        elif body:
+            lines.append(b"content-length: %d" % len(body))
+        return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
     def policy(self):
         return self.listener.policy(self.target.decode("latin-1"))
@@ -173,7 +180,7 @@ def gone_address(rng):
 
 # Kind and weight. Every outcome must come to its share.
 KINDS = {
-    "good": 26, "legacy": 5, "gone": 12, "barred": 10, "expired": 9, "dead": 5, "absent": 8, "mutated": 20,
+    "good": 26, "legacy": 5, "gone": 12, "barred": 10, "expired": 9, "dead": 9, "absent": 8, "mutated": 20,
     "damaged": 10, "long": 2,
 }
 
@@ -260,7 +267,7 @@ def target(rng, name):
     beside = ["/", "/ap", "/appx", "/app.html", "/App/", "/%61pp/", "//app/", "/app;v=1", "/x/app", "/./app/", "/?/app/"]
     if name == "routes":
         everywhere = ["/app/off", "/app/off/x", "/app/off?x", "/app/own", "/app/own?x", "/app/firm", "/app/firm/1"]
-        return rng.choice([*everywhere, "/", "/app", "/appx"])
+        return rng.choice([*everywhere, "/app/off/?", "/app/off/app", "/", "/app", "/appx"])
     share = 0.65 if name in ("path", "slash") else 0.5
     return rng.choice(within) if rng.random() < share else rng.choice(beside)
 
@@ -281,6 +288,8 @@ def behaviour(rng, policy):
         sets = [[], ["origin-1"], [rng.randbytes(6).hex()], ["one", "two"], [""]]
         wanted = [1, 8, 8, 1, 1] if policy.carrier == "envelope" else [20, 1, 1, 1, 0]
         lines += [[policy.name, value] for value in rng.choices(sets, wanted)[0]]
+    if rng.random() < 0.1 and told.get("status") not in (204, 304):
+        told["chunks"] = rng.choice([["ok"], ["o", "k" * 300], []])
     return told | ({"headers": lines} if lines else {})
 
 
@@ -309,4 +318,5 @@ def case(seed, number, listeners, address):
     method = rng.choices([b"GET", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"HEAD"], [10, 4, 1, 1, 1, 1])[0]
     body = rng.randbytes(rng.choice([0, 1, 20, 3000])) if method in (b"POST", b"PUT") else b""
     told = behaviour(rng, policy)
-    return Case(number, kind, listener, method, where.encode(), lines, body, told, now)
+    is_chunked = method in (b"POST", b"PUT") and rng.random() < 0.3
+    return Case(number, kind, listener, method, where.encode(), lines, body, told, now, is_chunked)

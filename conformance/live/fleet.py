@@ -16,6 +16,7 @@ import base64
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -26,7 +27,8 @@ try:
     import requests
     from websockets.sync.client import connect
 except ImportError as error:
-    raise SystemExit(f"fleet.py: {error}; run conformance/live/install.sh, and this with .cache/venv/bin/python")
+    print(f"fleet.py: {error}; run conformance/live/install.sh, and this with .cache/venv/bin/python", file=sys.stderr)
+    sys.exit(2)
 
 ROUNDS = 4
 ORIGIN = "origin-7"

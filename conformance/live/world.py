@@ -274,8 +274,9 @@ def body_of(fields, buffer, at):
 
 
 def websocket_frames(buffer, name):
-    """Answers to the whole frames in the buffer: texts with the host's name in front, a close for a close."""
-    out = b""
+    """Answers to the whole frames in the buffer: texts with the host's name in front, a close for a close; and
+    whether that was the last one."""
+    out, is_over = b"", False
     while len(buffer) >= 6 and len(buffer) >= 6 + (length := buffer[1] & 0x7F):
         assert length < 126, "the tests send short messages only"
         opcode, mask = buffer[0] & 0x0F, buffer[2:6]
@@ -284,7 +285,8 @@ def websocket_frames(buffer, name):
         if opcode == 1:
             payload = name + b": " + payload
         out += bytes([0x80 | (0x0A if opcode == 9 else opcode), len(payload)]) + payload
-    return out
+        is_over |= opcode == 8
+    return out, is_over
 
 
 class Conversation:
@@ -294,18 +296,19 @@ class Conversation:
         self.name, self.buffer, self.is_socket = name, bytearray(), False
 
     def answers(self):
-        """Bytes for what has come; None: the connection ends."""
+        """Bytes for what has come, and whether the connection ends behind them."""
         out = b""
         while True:
             if self.is_socket:
-                return out + websocket_frames(self.buffer, self.name)
+                frames, is_over = websocket_frames(self.buffer, self.name)
+                return out + frames, is_over
             head = head_of(self.buffer)
             if head is None:
-                return out
+                return out, False
             first, fields, end = head
             body = body_of(fields, self.buffer, end)
             if body is None:
-                return out
+                return out, False
             received, end = body
             seen = bytes(self.buffer[: self.buffer.find(b"\r\n\r\n")])
             del self.buffer[:end]
@@ -317,7 +320,7 @@ class Conversation:
                 continue
             told = json.loads(base64.b64decode((values(fields, b"x-case") or [b"e30="])[0]))
             if told.get("raw") == "":
-                return None
+                return out, True
             out += self.answer(first, told, seen, received)
 
     def answer(self, first, told, seen, received):
@@ -326,7 +329,10 @@ class Conversation:
         lines += [(name + ": " + value).encode("latin-1") for name, value in told.get("headers", [])]
         lines += [b"x-be: " + self.name, b"x-saw: " + base64.b64encode(seen + b"\r\n\r\n" + received)]
         body = b"ok" if status not in (204, 304) else b""
-        if status != 204:
+        if "chunks" in told:
+            lines.append(b"transfer-encoding: chunked")
+            body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk.encode()) for chunk in told["chunks"]) + b"0\r\n\r\n"
+        elif status != 204:
             lines.append(b"content-length: 2")
         if first.startswith(b"HEAD "):
             body = b""
@@ -335,7 +341,7 @@ class Conversation:
 
 def serve(listening):
     """Answers on all these sockets until the process is ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    be_a_child()
     ready = selectors.DefaultSelector()
     for each in listening:
         each.setblocking(False)
@@ -348,16 +354,15 @@ def serve(listening):
                 name = "%s:%d" % key.fileobj.getsockname()
                 ready.register(connection, selectors.EVENT_READ, Conversation(name.encode()))
                 continue
-            out = None
+            is_over = True
             try:
                 if data := key.fileobj.recv(1 << 16):
                     key.data.buffer += data
-                    out = key.data.answers()
-                if out:
+                    out, is_over = key.data.answers()
                     key.fileobj.sendall(out)
             except OSError:
-                out = None
-            if out is None:
+                is_over = True
+            if is_over:
                 ready.unregister(key.fileobj)
                 key.fileobj.close()
 
@@ -596,9 +601,22 @@ class Client:
         return status, fields, body, closes
 
 
+def be_a_child():
+    """A forked process ends at SIGTERM, and leaves the proxies to its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def main_guard(run):
-    """Ends the program with `run`'s exit status; an interrupt is 2."""
+    """Ends the program with `run`'s exit status; 2: it could not run to the end. SIGTERM stops the proxies too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     try:
-        sys.exit(run())
+        status = run()
     except KeyboardInterrupt:
-        sys.exit(2)
+        status = 2
+    except SystemExit as reason:
+        if not isinstance(reason.code, str):
+            raise
+        print(reason.code, file=sys.stderr)
+        status = 2
+    sys.exit(status)

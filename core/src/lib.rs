@@ -17,13 +17,13 @@
 //! uses a shell. `tests/architecture.rs` reads this drawing and holds the code to it.
 //!
 //! ```text
-//! clock, field, limits, rng
-//! token             → clock limits
+//! clock, field, limits, planted, rng
+//! token             → clock limits planted
 //! window            → limits
-//! carrier           → clock field token
+//! carrier           → clock field planted token
 //! hosts + balance   → limits rng
 //! http1             → clock field limits window
-//! affinity          → carrier clock field hosts+balance limits token
+//! affinity          → carrier clock field hosts+balance limits planted token
 //! route             → field hosts+balance
 //! stats             → affinity hosts+balance
 //! snapshot          → affinity hosts+balance limits route
@@ -49,6 +49,7 @@ pub mod hosts;
 pub mod http1;
 pub mod limits;
 pub mod log;
+pub mod planted;
 pub mod rng;
 pub mod route;
 pub mod snapshot;

@@ -7,6 +7,7 @@ use crate::carrier::{Cookie, Envelope, Header};
 use crate::clock::UnixSecs;
 use crate::field::{FieldName, Status};
 use crate::limits::INSERT_MAX;
+use crate::planted::Bug;
 
 /// A compiled session policy.
 #[derive(Debug)]
@@ -117,6 +118,7 @@ impl Policy {
     pub(super) fn refusal_status(&self, reason: RefusalReason) -> Status {
         match reason {
             RefusalReason::Gone => self.gone_status,
+            RefusalReason::Barred if Bug::BarredAsGone.is_in() => self.gone_status,
             RefusalReason::Barred | RefusalReason::ConnectFailed => Status::UNAVAILABLE,
         }
     }

@@ -1,5 +1,7 @@
 //! The part of a site for which a session cookie is read and written.
 
+use crate::planted::Bug;
+
 /// The paths below a cookie's path. Compared with the raw target, query included, byte for byte: no percent-decoding, no
 /// dot segments (SEMANTICS 2.7; path-*).
 #[derive(Clone, Debug)]
@@ -19,6 +21,7 @@ impl Scope {
         }
         match target.strip_prefix(&*self.0) {
             None => false,
+            Some(_) if Bug::LoosePath.is_in() => true,
             Some(rest) => self.0.ends_with(b"/") || matches!(rest.first(), None | Some(b'/' | b'?' | b'#')),
         }
     }

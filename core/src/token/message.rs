@@ -5,6 +5,7 @@
 //! unknown field there.
 
 use crate::limits::ADDRESS_MAX;
+use crate::planted::Bug;
 
 /// The longest message that is written: both tags, a length of two bytes, the address, and a varint of ten bytes.
 pub(super) const MESSAGE_MAX: usize = 1 + 2 + ADDRESS_MAX + 1 + VARINT_MAX;
@@ -39,9 +40,12 @@ pub(super) fn read(bytes: &[u8]) -> Option<Message<'_>> {
     let mut reader = Reader(bytes);
     while !reader.0.is_empty() {
         match reader.tag()? {
+            (1, Wire::Bytes) if Bug::FirstAddress.is_in() && !message.address.is_empty() => {
+                reader.bytes()?;
+            }
             (1, Wire::Bytes) => {
                 message.address = reader.bytes()?;
-                if !message.address.is_ascii() {
+                if !message.address.is_ascii() && !Bug::AnyBytes.is_in() {
                     core::str::from_utf8(message.address).ok()?;
                 }
             }

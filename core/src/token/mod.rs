@@ -13,6 +13,7 @@ use core::fmt;
 
 use crate::clock::UnixSecs;
 use crate::limits::{ADDRESS_MAX, TOKEN_MAX};
+use crate::planted::Bug;
 
 pub(crate) use self::base64::Scratch;
 pub use envelope::ENVELOPE_VALUE_MAX;
@@ -288,6 +289,9 @@ impl core::error::Error for DecodeError {}
 #[inline]
 pub(crate) fn has_passed(expires: Option<UnixSecs>, now: UnixSecs) -> bool {
     let now = i64::try_from(now.get()).unwrap_or(i64::MAX);
+    if Bug::UnsignedExpiry.is_in() {
+        return expires.is_some_and(|expires| now.cast_unsigned() > expires.get());
+    }
     expires.is_some_and(|expires| now > expires.get().cast_signed())
 }
 
