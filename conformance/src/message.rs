@@ -232,7 +232,7 @@ fn framing(fields: &[(String, String)]) -> Result<Framing, Broken> {
         ([length], []) => {
             length.parse().map(Framing::Length).map_err(|_| format!("content-length {length:?}"))
         }
-        ([], ["chunked"]) => Ok(Framing::Chunked),
+        ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
         (lengths, codings) => Err(format!("framing by {lengths:?} and {codings:?}")),
     }
 }
@@ -253,7 +253,8 @@ fn chunked(bytes: &[u8]) -> Result<Option<Body>, Broken> {
         if size == 0 {
             break;
         }
-        let Some(data) = bytes.get(body.used..body.used + size + 2) else { return Ok(None) };
+        let end = body.used.saturating_add(size).saturating_add(2);
+        let Some(data) = bytes.get(body.used..end) else { return Ok(None) };
         let Some(data) = data.strip_suffix(b"\r\n") else { return Err("chunk without its end".to_owned()) };
         body.data.extend_from_slice(data);
         body.used += size + 2;
