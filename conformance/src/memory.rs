@@ -728,7 +728,7 @@ impl Lab {
         let key = LinkKey::of(&dialing.cell);
         loop {
             match self.links.obtain(&dialing.cell, client.key, dialing.dial.fresh) {
-                Obtained::Link(link) if dialing.dial.checked && !link.is_quiet() => {
+                Obtained::Link(link) if !link.is_quiet() => {
                     drop(link);
                     let next = self.links.closed(key);
                     self.wake(next);

@@ -346,14 +346,12 @@ impl Case<'_> {
             Some((404, 400)) => Some(39),
             Some((404, 405)) if self.first_line().starts_with(b"CONNECT ") => Some(40),
             Some((400, 200)) if self.has_unusual_method() => Some(41),
-            Some((200, 403)) if self.raw_contains(b"upgrade: h2c") => Some(42),
             Some((431, 414)) => Some(44),
             Some((200, 502)) if self.every(|repeat| repeat.outcome.ending == Ending::UpstreamMalformed) => {
                 Some(45)
             }
             Some(_) => None,
             None if turned_away && self.has_bad_line_end() && every_status(400) => Some(33),
-            None if turned_away && self.raw_contains(b"upgrade: h2c") && every_status(403) => Some(42),
             None if served && self.first_line().ends_with(b" HTTP/1.0\r") && every_status(200) => Some(36),
             None if served && self.raw_contains(b":8080") && every_status(200) => Some(38),
             None if served && self.has_unusual_method() && every_status(200) => Some(41),

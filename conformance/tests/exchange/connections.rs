@@ -32,9 +32,7 @@ fn pipelined_requests_are_answered_in_order() {
              \r\n\r\nPOST /3 HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n\
              GET /4 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
         );
-        let bodies: Vec<_> =
-            lab.client_responses(id, &[]).iter().map(homing_conformance::message::Response::text).collect();
-        assert_eq!(bodies, ["/1 0", "/2 3", "/3 2", "/4 0"]);
+        assert_eq!(bodies(&lab, id), ["/1 0", "/2 3", "/3 2", "/4 0"]);
         assert_eq!(lab.client_ended(id), Some(Ended::Close));
         assert_eq!(lab.outcomes().len(), 4);
     });
@@ -300,5 +298,48 @@ fn a_snapshot_published_in_the_middle_of_a_head_does_not_mix_with_the_old_one() 
         lab.client_send(id, GET);
         lab.run();
         assert_eq!(statuses(&lab, id), [200, 404]);
+    });
+}
+
+fn bodies(lab: &Lab, id: ClientId) -> Vec<String> {
+    lab.client_responses(id, &[]).iter().map(|one| one.text().to_string()).collect()
+}
+
+const OWN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nown";
+const STRAY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstray";
+
+/// A host that answers every request, and some time later once more.
+fn talkative(seed: u64) -> Lab {
+    lab(Builder::forward(&[HOST]), seed).with(|_: &str, _: &Request| {
+        let mut script = answer(OWN);
+        script.push(Act::Delay(100));
+        script.extend(answer(STRAY));
+        script
+    })
+}
+
+#[test]
+fn what_a_host_says_unasked_reaches_no_other_client() {
+    ways(|seed| {
+        let mut lab = talkative(seed);
+        let first = sent(&mut lab, GET);
+        lab.advance(Duration::from_millis(600));
+        assert_eq!((bodies(&lab, first), lab.pooled()), (vec!["own".to_owned()], 1));
+        let second = sent(&mut lab, GET);
+        assert_eq!(bodies(&lab, second), ["own"]);
+        assert_eq!(lab.wires().len(), 2, "a link with stray bytes on it is of no use");
+    });
+}
+
+#[test]
+fn what_a_host_says_unasked_does_not_answer_the_next_request() {
+    ways(|seed| {
+        let mut lab = talkative(seed);
+        let id = sent(&mut lab, GET);
+        lab.advance(Duration::from_millis(200));
+        lab.client_send(id, GET);
+        lab.run();
+        assert_eq!(bodies(&lab, id), ["own", "own"]);
+        assert_eq!(lab.wires().len(), 2);
     });
 }

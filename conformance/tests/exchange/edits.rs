@@ -187,3 +187,13 @@ fn a_head_that_fills_its_window_can_still_grow() {
         assert_eq!((request.field("x-f").unwrap(), response.field("x-f").unwrap()), (&*filler, &*filler));
     });
 }
+
+#[test]
+fn a_response_has_the_version_of_its_sender() {
+    ways(|seed| {
+        let mut lab =
+            one_host("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n", seed);
+        let id = sent(&mut lab, GET);
+        assert!(text(&lab, id).starts_with("HTTP/1.1 200 OK\r\n"), "{}", text(&lab, id));
+    });
+}

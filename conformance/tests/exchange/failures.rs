@@ -306,3 +306,31 @@ fn a_large_request_is_not_kept_and_so_not_sent_again() {
         assert_eq!((statuses(&lab, id), lab.requests().len()), (vec![500], 1));
     });
 }
+
+#[test]
+fn an_answer_that_ends_the_connection_says_so() {
+    ways(|seed| {
+        let mut lab = lab(Builder::forward(&[HOST]), seed).with(Broken);
+        let id = lab.client();
+        lab.client_send(id, "PUT /a HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n");
+        lab.run();
+        lab.client_send(id, vec![b'x'; 300_000]);
+        lab.run();
+        let response = &lab.client_responses(id, &[])[0];
+        assert_eq!(response.status, 502);
+        assert_eq!(response.field("connection") == Some("close"), lab.client_is_half_closed(id));
+    });
+}
+
+/// Reads the head and then only a reset follows.
+struct Broken;
+
+impl homing_conformance::memory::Upstream for Broken {
+    fn respond(&mut self, _: &str, _: &Request) -> Vec<Act> {
+        vec![Act::Reset]
+    }
+
+    fn early(&mut self, _: &str, _: &Request) -> Option<Vec<Act>> {
+        Some(vec![Act::Delay(0), Act::Close])
+    }
+}

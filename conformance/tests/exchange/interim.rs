@@ -100,3 +100,40 @@ fn an_http_10_client_has_no_expectations() {
         assert_eq!(lab.requests()[0].1.field("expect"), None);
     });
 }
+
+#[test]
+fn a_host_that_says_no_more_than_100_takes_too_long() {
+    ways(|seed| {
+        // The client sends the body without waiting, and reads nothing of the 100 until the whole of it is sent.
+        let mut script = answer("HTTP/1.1 100 Continue\r\n\r\n");
+        script.push(Act::Hold);
+        let mut lab = lab(Builder::forward(&[HOST]), seed).with(Early(script));
+        let id = lab.client();
+        lab.client_takes(id, 0);
+        lab.client_send(id, EXPECTS);
+        lab.run();
+        lab.client_send(id, "hello");
+        lab.run();
+        lab.client_takes(id, usize::MAX);
+        lab.advance(seconds(61));
+        assert_eq!(statuses(&lab, id), [100, 504]);
+        assert_eq!(endings(&lab), [Ending::UpstreamTimeout]);
+    });
+}
+
+#[test]
+fn an_interim_response_that_nobody_reads_does_not_hold_for_ever() {
+    ways(|seed| {
+        let mut script = answer("HTTP/1.1 100 Continue\r\n\r\n");
+        script.push(Act::Hold);
+        let mut lab = lab(Builder::forward(&[HOST]), seed).with(Early(script));
+        let id = lab.client();
+        lab.client_takes(id, 0);
+        lab.client_send(id, EXPECTS);
+        lab.run();
+        lab.client_send(id, "hello");
+        lab.advance(seconds(61));
+        assert!(lab.client_is_closed(id), "{:?}", lab.client_states(id));
+        assert_eq!(lab.open_wires(), 0);
+    });
+}

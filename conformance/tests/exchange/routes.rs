@@ -133,3 +133,27 @@ fn one_connection_can_go_to_several_clusters() {
         assert_eq!(lab.wires().len(), 2, "links come back from the pool");
     });
 }
+
+#[test]
+fn a_redirect_never_leads_to_another_host_by_accident() {
+    ways(|seed| {
+        let to = |path: &str| Redirect {
+            status: status(302),
+            scheme: None,
+            host: None,
+            port: None,
+            path: Some(Rewrite::Prefix(path.into())),
+        };
+        let mut builder = Builder::new();
+        builder.redirect("/old/", to("/")).redirect("/cut", to(""));
+        let mut lab = lab(builder, seed);
+        let id = lab.client();
+        for target in ["/old//evil.example/a", "/old/\\evil.example", "/cut//evil.example?q", "/cut/fine"] {
+            lab.client_send(id, format!("GET {target} HTTP/1.1\r\nhost: x.example\r\n\r\n"));
+        }
+        lab.run();
+        let found = lab.client_responses(id, &[]);
+        let places: Vec<_> = found.iter().map(|one| one.field("location").unwrap()).collect();
+        assert_eq!(places, ["/.//evil.example/a", "/./\\evil.example", "/.//evil.example?q", "/fine"]);
+    });
+}

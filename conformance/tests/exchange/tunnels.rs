@@ -184,3 +184,48 @@ fn connect_is_refused() {
         assert_eq!(endings(&lab), [Ending::Answered]);
     });
 }
+
+#[test]
+fn an_upgrade_to_h2c_is_not_asked_for_at_all() {
+    ways(|seed| {
+        for lines in [
+            "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n",
+            "connection: Upgrade\r\nupgrade: websocket, H2C\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n",
+            "connection: upgrade\r\nupgrade: websocket\r\nupgrade: h2c/1\r\n",
+        ] {
+            let asked = format!("GET /a HTTP/1.1\r\nhost: x\r\n{lines}\r\n");
+            let mut lab = one_host("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", seed);
+            let id = sent(&mut lab, &asked);
+            assert_eq!(statuses(&lab, id), [200]);
+            let seen = &lab.requests()[0].1;
+            for name in ["connection", "upgrade", "http2-settings"] {
+                assert_eq!(seen.field(name), None, "{lines:?}");
+            }
+
+            // A host that switches all the same is not followed: its frames would pass unseen by every rule.
+            let mut lab = one_host(SWITCHED, seed);
+            let id = sent(&mut lab, &asked);
+            assert_eq!(statuses(&lab, id), [502]);
+
+            // Nor does a route without upgrades turn such a client away: it asked for something that is optional.
+            let mut builder = Builder::new();
+            let app = builder.cluster("app", &[HOST]);
+            builder.route_with("/", app, |forward: &mut Forward| forward.upgrades = false);
+            let mut lab = self::lab(builder, seed);
+            let id = sent(&mut lab, &asked);
+            assert_eq!(statuses(&lab, id), [200]);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_leaves_while_its_upgrade_is_considered_is_noticed() {
+    ways(|seed| {
+        let mut lab = lab(Builder::forward(&[HOST]), seed).with(|_: &str, _: &Request| vec![Act::Hold]);
+        let id = sent(&mut lab, UPGRADE);
+        lab.advance(seconds(2));
+        lab.client_close(id);
+        lab.advance(seconds(1));
+        assert_eq!((endings(&lab), lab.open_wires()), (vec![Ending::ClientLeft], 0));
+    });
+}

@@ -47,6 +47,13 @@ const REST_AFTER: Duration = Duration::from_millis(500);
 /// While a response is awaited, the client's side is not read at first; after this time it is, to notice that it left.
 const WATCH_AFTER: Duration = Duration::from_secs(1);
 
+/// Memory for a redirect's target that a connection keeps between requests, in bytes. A target can be as long as a head.
+const NOTE_KEPT: usize = 256;
+
+/// A held link that was still this long is looked at before it is used again. Looking costs a system call, which
+/// back-to-back requests are spared.
+const LOOK_AFTER_MILLIS: u64 = 10;
+
 /// One of the two directions of an exchange.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Direction {
@@ -93,8 +100,10 @@ pub struct Dial {
     pub host: HostRef,
     /// Whether it must be a new connection: a pooled one has just died.
     pub fresh: bool,
-    /// Whether a pooled link must be looked at before it is used: this request cannot be sent again if the link
-    /// turns out to be dead (RFC 9110 §9.2.2).
+    /// Whether the held link must be looked at before it is used: this request cannot be sent again if the link
+    /// turns out to be dead (RFC 9110 §9.2.2), or the link was still for long enough that the host may have said
+    /// something on it that answers no request. A link from the pool is looked at in any case: such bytes would
+    /// reach another client.
     pub checked: bool,
 }
 
@@ -193,6 +202,8 @@ pub struct Exchange {
     replayable: bool,
     /// The window must be rewound before the next dial: the request is sent again.
     rewind: bool,
+    /// The held link, if any, was still for a while.
+    stood: bool,
     /// The connection may serve another request.
     persist: bool,
     /// The upstream link may serve another request.
@@ -252,6 +263,7 @@ impl Exchange {
             fresh: false,
             replayable: false,
             rewind: false,
+            stood: false,
             persist: true,
             link_persists: false,
             client_done: false,
@@ -438,6 +450,7 @@ impl Exchange {
                 | RequestState::Discard
                 | RequestState::Tunnel
                 | RequestState::Linger
+                | RequestState::Paused
                 | RequestState::Sent => self.over.is_none(),
                 _ => false,
             },
@@ -550,6 +563,8 @@ impl Exchange {
         self.replayable = false;
         self.answer = None;
         self.answered = false;
+        self.note.clear();
+        self.note.shrink_to(NOTE_KEPT);
         self.dechunk = false;
         self.truncated = false;
         self.resting = false;

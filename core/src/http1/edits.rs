@@ -129,7 +129,7 @@ impl Edits {
     }
 
     /// Removes what a request says to this hop only (RFC 9110 §7.6.1): `connection` and the fields it names,
-    /// `keep-alive`, `proxy-connection`, `te`, `upgrade`. With `keep_upgrade` the `upgrade` lines stay, and
+    /// `keep-alive`, `proxy-connection`, `te`, `upgrade`, `http2-settings`. With `keep_upgrade` the `upgrade` lines stay, and
     /// `connection: upgrade` is written afresh; a `te` that lists `trailers` becomes just that.
     ///
     /// `session` is the field that carries the session. It cannot be named away, nor can what else the server must
@@ -233,6 +233,7 @@ impl Edits {
                 2 => is(field, b"te"),
                 7 => is(field, b"upgrade") && !keep_upgrade,
                 10 => is(field, b"connection") || is(field, b"keep-alive"),
+                14 => is(field, b"http2-settings"),
                 16 => is(field, b"proxy-connection"),
                 _ => false,
             };

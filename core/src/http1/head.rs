@@ -53,7 +53,9 @@ pub struct Connection {
     pub close: bool,
     /// `connection: keep-alive`, explicitly.
     pub keep_alive: bool,
-    /// `connection: upgrade` with an `upgrade` line, in HTTP/1.1 (RFC 9110 §7.8 has it ignored in HTTP/1.0).
+    /// `connection: upgrade` with an `upgrade` line, in HTTP/1.1 (RFC 9110 §7.8 has it ignored in HTTP/1.0), that does
+    /// not list `h2c`: a peer may ignore an upgrade, and behind this one requests would pass that nobody routes, pins or
+    /// logs. RFC 9113 §3.1 has withdrawn it.
     pub upgrade: bool,
     /// `te` lists `trailers` (RFC 9110 §10.1.4).
     pub te_trailers: bool,
@@ -122,6 +124,14 @@ pub(super) fn is(field: &Field<'_>, name: &[u8]) -> bool {
     field.name.len() == name.len() && field.name.as_bytes().eq_ignore_ascii_case(name)
 }
 
+/// Whether a member of an `upgrade` line means HTTP/2 in the clear, of whatever version.
+fn is_h2c(protocol: &[u8]) -> bool {
+    protocol
+        .split(|&byte| byte == b'/')
+        .next()
+        .is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"h2c"))
+}
+
 /// One member of a `connection` line (RFC 9110 §7.6.1).
 #[derive(Clone, Copy)]
 pub(super) enum ConnectionOption<'h> {
@@ -155,6 +165,8 @@ pub(super) struct Survey<'h> {
     pub(super) hosts: usize,
     pub(super) expect_continue: bool,
     pub(super) date: bool,
+    /// An `upgrade` line lists HTTP/2 in the clear.
+    h2c: bool,
     nominations: usize,
 }
 
@@ -178,8 +190,10 @@ impl<'h> Survey<'h> {
         }
         let connection = &mut survey.connection;
         connection.nominates = survey.nominations > 0;
-        connection.upgrade =
-            connection.upgrade_option && survey.upgrade.is_some() && version == Version::Http11;
+        connection.upgrade = connection.upgrade_option
+            && survey.upgrade.is_some()
+            && !survey.h2c
+            && version == Version::Http11;
         Ok(survey)
     }
 
@@ -199,10 +213,12 @@ impl<'h> Survey<'h> {
             7 if is(field, b"upgrade") => {
                 self.connection.hop_lines = true;
                 self.upgrade = self.upgrade.or(Some(field.value));
+                self.h2c |= list(field.value).any(is_h2c);
             }
             10 if is(field, b"connection") => self.connection(field.value),
             10 if is(field, b"keep-alive") => self.connection.hop_lines = true,
             14 if is(field, b"content-length") => self.lengths.content_length(head, field),
+            14 if is(field, b"http2-settings") => self.connection.hop_lines = true,
             16 if is(field, b"proxy-connection") => self.connection.hop_lines = true,
             17 if is(field, b"transfer-encoding") => self.lengths.transfer_encoding(head, field),
             _ => {}

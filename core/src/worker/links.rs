@@ -139,7 +139,8 @@ impl<L> Links<L> {
     pub fn give_up(&mut self, key: LinkKey, asker: u32) -> Option<u32> {
         let host = self.hosts.get_mut(&key)?;
         host.waiting.retain(|&waiting| waiting != asker);
-        host.waiting.front().copied().filter(|_| !host.idle.is_empty() || host.open < self.limits.connections)
+        let cap = self.limits.connections;
+        host.waiting.front().copied().filter(|_| !host.idle.is_empty() || cap == 0 || host.open < cap)
     }
 
     /// Closes links that have been idle for too long or that `alive` finds dead. Called about once a second.
@@ -211,6 +212,21 @@ mod tests {
         assert_eq!(links.release(key, "a", Tick::from_millis(0)), Some(2));
         assert!(matches!(links.obtain(&cell, 2, false), Obtained::Link("a")));
         assert_eq!(links.release(key, "a", Tick::from_millis(0)), Some(3));
+    }
+
+    #[test]
+    fn a_cap_that_is_lifted_lets_all_go_on() {
+        let cell = Arc::<HostCell>::default();
+        let key = LinkKey::of(&cell);
+        let mut links = Links::<&str>::new(LinkLimits { connections: 1, pending: 2, ..LIMITS });
+        assert!(matches!(links.obtain(&cell, 1, false), Obtained::Connect));
+        for asker in [2, 3] {
+            assert!(matches!(links.obtain(&cell, asker, false), Obtained::Wait));
+        }
+        links.set_limits(LinkLimits { connections: 0, ..LIMITS });
+        assert_eq!(links.closed(key), Some(2));
+        assert!(matches!(links.obtain(&cell, 2, false), Obtained::Connect));
+        assert_eq!(links.give_up(key, 2), Some(3), "nothing keeps the next in line any more");
     }
 
     #[test]

@@ -291,11 +291,12 @@ impl Wire for Stream {
         if !self.writable {
             return Poll::Pending;
         }
-        // The event may have been meant for a link that had the token before.
         let ended = connected(&self.socket).and_then(|()| SockRef::from(&self.socket).peer_addr().map(drop));
         match ended {
-            Err(error) if error.kind() == io::ErrorKind::NotConnected && !self.ended => {
-                self.writable = false;
+            // The event was meant for a pooled link that had the token before: when that one dies, this one has not
+            // failed. A session must not move for it. What fails here says why in `connected`.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                (self.readable, self.writable, self.ended) = (false, false, false);
                 Poll::Pending
             }
             ended => Poll::Ready(ended),

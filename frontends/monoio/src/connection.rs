@@ -55,7 +55,7 @@ struct Conn {
     client: Descriptor,
     link: RefCell<Option<Rc<Link>>>,
     canceller: RefCell<Canceller>,
-    /// A read of the client is under way.
+    /// A read of the client is under way, and was not called back.
     reading: Cell<bool>,
     /// The request direction waits for news, not for the kernel.
     inward_holds: Cell<bool>,
@@ -184,6 +184,7 @@ impl Conn {
                 break;
             }
         }
+        self.call_back();
         let deadline = self.exchange.borrow().deadline();
         self.shell.state.borrow_mut().wheel.set(self.key, deadline);
         Poll::Pending
@@ -217,8 +218,13 @@ impl Conn {
             exchange.expired(&mut state.worker);
         }
         self.obey(&mut exchange, state);
-        if self.reading.get() && !exchange.wants_fill(Direction::Request) {
-            drop(exchange);
+    }
+
+    /// Calls a read of the client back that is not wanted any more, whoever brought the news: the request direction
+    /// cannot take its next step, a second dial say, before it has its window again.
+    fn call_back(&self) {
+        if self.reading.get() && !self.exchange.borrow().wants_fill(Direction::Request) {
+            self.reading.set(false);
             self.canceller.replace_with(|canceller| std::mem::take(canceller).cancel());
         }
     }
@@ -429,25 +435,34 @@ impl Conn {
                 exchange.dialed(Dialed::Reused, &mut state.worker);
             });
         }
+        let mut waits = false;
         let dialed = loop {
             let obtained = self.shell.state.borrow_mut().links.obtain(&cell, self.key, dial.fresh);
             match obtained {
-                Obtained::Link(link) if dial.checked && !is_quiet(&link.descriptor) => {
+                Obtained::Link(link) if !is_quiet(&link.descriptor) => {
                     let mut state = self.shell.state.borrow_mut();
                     let waiting = state.links.closed(key);
                     state.next_in_line(waiting.filter(|&waiting| waiting != self.key));
                 }
                 Obtained::Link(link) => {
                     self.link.replace(Some(link));
-                    // Had it waited, and were there two links to be had, the next in line can have the other.
-                    let mut state = self.shell.state.borrow_mut();
-                    let waiting = state.links.give_up(key, self.key);
-                    state.next_in_line(waiting);
+                    self.leaves_queue(key);
                     break Dialed::Reused;
                 }
-                Obtained::Connect => break self.connect(key, &endpoint).await,
-                Obtained::Wait if self.await_turn(key).await => {}
-                Obtained::Wait | Obtained::Full => break Dialed::Full,
+                Obtained::Connect => {
+                    self.leaves_queue(key);
+                    break self.connect(key, &endpoint).await;
+                }
+                Obtained::Wait => {
+                    // Once: who is woken in vain has no more time than before.
+                    if !std::mem::replace(&mut waits, true) {
+                        self.report(Direction::Request, |exchange, state| exchange.dial_waits(&state.worker));
+                    }
+                    if !self.await_turn(key).await {
+                        break Dialed::Full;
+                    }
+                }
+                Obtained::Full => break Dialed::Full,
             }
         };
         self.report(Direction::Request, |exchange, state| exchange.dialed(dialed, &mut state.worker));
@@ -506,9 +521,15 @@ impl Conn {
         Link::new(key, descriptor, stream)
     }
 
+    /// Two links may have come free before this connection took one: the next in line can have the other.
+    fn leaves_queue(&self, key: LinkKey) {
+        let mut state = self.shell.state.borrow_mut();
+        let waiting = state.links.give_up(key, self.key);
+        state.next_in_line(waiting);
+    }
+
     /// Waits in the line for a full host; false: for too long.
     async fn await_turn(&self, key: LinkKey) -> bool {
-        self.report(Direction::Request, |exchange, state| exchange.dial_waits(&state.worker));
         self.inward_holds.set(true);
         poll_fn(|_| {
             let mut state = self.shell.state.borrow_mut();

@@ -21,7 +21,8 @@ pub(crate) struct Live {
     pub(crate) len: usize,
 }
 
-/// The descriptor of a stream that lives beside it in the same struct.
+/// The descriptor of a stream that lives beside it: in the same struct (`Link`), or in the same function for as long as
+/// it is looked at (`busy`, whose `Conn` has no destructor and is not used once the halves have gone).
 #[derive(Debug)]
 pub(crate) struct Descriptor(RawFd);
 
@@ -34,8 +35,9 @@ impl Descriptor {
 
 impl AsFd for Descriptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: `fd` stays open while `self` lives: a `Descriptor` is only made for, and kept in one struct with, the
-        // stream that owns the descriptor (`Conn` and `Link`), and the borrow cannot outlive `self`.
+        // SAFETY: `fd` is open whenever this is called: the callers of `of` keep the stream that owns the descriptor beside
+        // it (`busy`; `connected`, which hands both on to a `Link`), nobody else is given one, and none of them has a
+        // destructor that would look at it after the stream's. The borrow cannot outlive `self`.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }

@@ -217,6 +217,8 @@ async fn housekeeping(shell: &Rc<Shell>, canceller: Canceller) {
             state.links.clear();
             deadline = now.tick.after(state.worker.snapshot().limits.drain_timeout);
             canceller = canceller.map(Canceller::cancel);
+            // The listeners close first: a client whose idle connection ends must not be let in again.
+            continue;
         }
         if phase == Phase::Drain && now.tick >= deadline {
             shell.phase.set(Phase::Stop);

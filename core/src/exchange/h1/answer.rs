@@ -22,6 +22,10 @@ impl Exchange {
             // Without a request on its way there, a held link is as clean as before.
             self.drop_link(LinkOrder::Close);
         }
+        if self.machine.request() == RequestState::Cut {
+            // The rest of the request is not read, so that the connection ends with this answer, which says so.
+            self.persist = false;
+        }
         self.attempt.release();
         self.answer = Some(answer);
         self.answered = false;

@@ -60,6 +60,7 @@ pub(super) fn request(
 /// Notes the edits of an interim response.
 pub(super) fn interim(head: &ResponseHead<'_>, scratch: &mut Scratch) {
     scratch.edits.clear();
+    version(head, &mut scratch.edits);
     scratch.edits.hop_by_hop_response(head, false, None);
 }
 
@@ -74,6 +75,7 @@ pub(super) fn response(
     edits.clear();
     let switched = head.status == 101;
     let session_field = context.session.and_then(|(policy, _)| policy.response_field());
+    version(head, edits);
     edits.hop_by_hop_response(head, switched, session_field);
     field_rules(head.bytes, head.fields, &context.forward.response_fields, edits);
     if context.client == Version::Http10 {
@@ -131,6 +133,14 @@ pub(super) fn response(
     })
 }
 
+/// RFC 9112 §2.3: a message has its sender's version, and this one's sender is the proxy. Under the host's own, a client
+/// would take a connection that persists for one that closes.
+fn version(head: &ResponseHead<'_>, edits: &mut Edits) {
+    if head.version == Version::Http10 {
+        edits.replace(head.version_span(), Version::Http11.as_str().as_bytes());
+    }
+}
+
 /// Writes the target of a redirect to `out`: the parts it names, the rest as requested.
 pub(super) fn location(redirect: &Redirect, matched: &PathMatch, head: &RequestHead<'_>, out: &mut Vec<u8>) {
     out.clear();
@@ -152,9 +162,15 @@ pub(super) fn location(redirect: &Redirect, matched: &PathMatch, head: &RequestH
             None => {}
         }
     }
+    let path_at = out.len();
     match &redirect.path {
         Some(rewrite) => rewritten(rewrite, matched, head.path, out),
         None => out.extend_from_slice(head.path),
+    }
+    if path_at == 0 && matches!(out.as_slice(), [b'/', b'/' | b'\\', ..]) {
+        // RFC 3986 §4.2: what begins with two slashes names a host, and browsers read `\` as one; the client could
+        // be sent to whomever its link says. The same path with a dot segment in front stays here (§5.2.4).
+        out.splice(..0, *b"/.");
     }
 }
 

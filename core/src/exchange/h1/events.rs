@@ -165,9 +165,7 @@ impl Exchange {
             RequestState::Body => {
                 self.request_due = Tick::NEVER;
                 self.machine.move_request(RequestState::Cut);
-                if self.machine.response() == ResponseState::Head {
-                    self.response_due = worker.now.tick.after(self.response_timeout(worker));
-                }
+                self.await_response(worker);
                 self.settle(worker);
             }
             RequestState::Tunnel => {
@@ -340,7 +338,7 @@ impl Exchange {
                 let answer = Answer::Fault(408, "request body took too long\n");
                 self.cut_short(answer, Ending::ClientTimeout, worker);
             }
-            RequestState::Sent => self.watching = true,
+            RequestState::Sent | RequestState::Paused => self.watching = true,
             RequestState::Discard => {
                 self.persist = false;
                 self.machine.move_request(RequestState::Cut);
@@ -351,7 +349,7 @@ impl Exchange {
                 self.record(Ending::Complete, worker);
                 self.end(Over::Close);
             }
-            RequestState::Paused | RequestState::Cut | RequestState::Over => {}
+            RequestState::Cut | RequestState::Over => {}
         }
     }
 

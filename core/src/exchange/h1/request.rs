@@ -3,7 +3,8 @@
 use super::super::attempt::Decision;
 use super::super::body::{Body, Flow};
 use super::super::machine::{RequestState, ResponseState};
-use super::super::{Answer, Asked, Dial, Draft, Exchange, Link, LinkOrder, Over, Step, WATCH_AFTER};
+use super::super::{Answer, Asked, Dial, Draft, Exchange, Link, LinkOrder, Over, Step};
+use super::super::{LOOK_AFTER_MILLIS, WATCH_AFTER};
 use super::edit;
 use crate::affinity::Routed;
 use crate::clock::Tick;
@@ -41,12 +42,12 @@ impl Exchange {
             RequestState::Body => self.pass_request(window, worker),
             RequestState::Discard => self.discard_request(window, worker),
             RequestState::Tunnel => self.pass_tunnel(window),
-            RequestState::Sent => self.watch_client(window, worker),
+            RequestState::Sent | RequestState::Paused => self.watch_client(window, worker),
             RequestState::Linger => {
                 window.clear();
                 Step::Fill
             }
-            RequestState::Paused | RequestState::Cut | RequestState::Over => Step::Hold,
+            RequestState::Cut | RequestState::Over => Step::Hold,
         }
     }
 
@@ -70,6 +71,7 @@ impl Exchange {
             self.attempt.begin(&worker.view);
             self.forget_last_request();
             self.owed = true;
+            self.stood = worker.now.tick.since(self.started) >= LOOK_AFTER_MILLIS;
             self.started = worker.now.tick;
             self.request_due = worker.now.tick.after(head_timeout);
             self.machine.move_request(RequestState::Head);
@@ -234,7 +236,7 @@ impl Exchange {
         }
         match self.attempt.host() {
             Some(host) => {
-                let checked = !self.asked.method.is_idempotent();
+                let checked = self.stood || !self.asked.method.is_idempotent();
                 Step::Dial(Dial { host, fresh: self.fresh, checked })
             }
             None => Step::Hold,
@@ -268,17 +270,21 @@ impl Exchange {
     /// Everything was passed on: the response's time begins to run.
     pub(super) fn request_is_sent(&mut self, worker: &mut Worker) {
         self.request_due = Tick::NEVER;
-        if self.asked.upgrade {
-            self.machine.move_request(RequestState::Paused);
-        } else {
-            self.machine.move_request(RequestState::Sent);
-            self.watching = false;
-            self.request_due = worker.now.tick.after(WATCH_AFTER);
-        }
-        if self.machine.response() == ResponseState::Head {
+        let paused = self.asked.upgrade;
+        self.machine.move_request(if paused { RequestState::Paused } else { RequestState::Sent });
+        self.watching = false;
+        self.request_due = worker.now.tick.after(WATCH_AFTER);
+        self.await_response(worker);
+        self.settle(worker);
+    }
+
+    /// The response's time runs from when nothing more goes upstream. An interim response that is on its way to the
+    /// client right then is no answer: without a deadline here, neither a client that does not read it nor a host that
+    /// says nothing behind it would ever be given up.
+    pub(super) fn await_response(&mut self, worker: &Worker) {
+        if matches!(self.machine.response(), ResponseState::Head | ResponseState::Interim) {
             self.response_due = worker.now.tick.after(self.response_timeout(worker));
         }
-        self.settle(worker);
     }
 
     fn body_is_too_large(&mut self, worker: &mut Worker) -> bool {

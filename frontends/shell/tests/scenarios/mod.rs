@@ -34,7 +34,7 @@ macro_rules! every_scenario {
             a_resting_connection_leaves_its_link_to_others, a_reader_that_leaves_is_noticed,
             a_slow_request_head_is_408, a_slow_response_is_504, an_idle_connection_is_closed,
             a_connection_that_is_never_made_is_503, a_wait_for_a_full_host_ends,
-            running_out_of_descriptors_is_survived
+            running_out_of_descriptors_is_survived, a_request_is_sent_again_while_its_body_is_awaited
         }
     };
     ($run:path: $($name:ident),*) => { $(
@@ -213,6 +213,26 @@ pub fn a_link_closed_between_requests_is_replaced(run: Run) {
     }
     drop(client);
     assert_eq!(proxy.ended(Ending::Complete), 15);
+}
+
+pub fn a_request_is_sent_again_while_its_body_is_awaited(run: Run) {
+    let keep_alive_timeout = Duration::from_millis(500);
+    let (mut proxy, upstream) = limited(run, Limits { keep_alive_timeout, ..Limits::default() });
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").field("x-link"), Some("1"));
+    client.send("PUT / HTTP/1.1\r\nhost: test\r\nx-leave: 1\r\ncontent-length: 4\r\n\r\n");
+    assert_eq!(upstream.hear(), "head on 1");
+    // By the time an idle connection has ended, no timer of the other's earlier waits is left that could wake it.
+    assert_eq!(proxy.client().rest().unwrap(), b"");
+    upstream.go();
+    assert_eq!(upstream.hear(), "end of 1");
+    // The client says nothing more before another link has the head, so that a read of the client cannot help.
+    assert_eq!(upstream.hear(), "head on 2");
+    client.send("body");
+    let response = client.response();
+    assert_eq!((response.body.as_slice(), response.field("x-link")), (b"body".as_slice(), Some("2")));
+    drop(client);
+    assert_eq!(proxy.ended(Ending::Complete), 2);
 }
 
 fn upgraded(proxy: &Proxy, path: &str) -> Client {

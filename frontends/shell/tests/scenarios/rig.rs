@@ -269,6 +269,13 @@ impl Served {
             if head.contains("\r\nexpect: 100-continue\r\n") {
                 self.write(b"HTTP/1.1 100 Continue\r\n\r\n");
             }
+            if head.contains("\r\nx-leave: ") {
+                self.tell(&format!("head on {}", self.number));
+                if head.contains(&format!("\r\nx-leave: {}\r\n", self.number)) {
+                    self.wait();
+                    break;
+                }
+            }
             let Ok(body) = read_body(&mut self.stream, &head, false) else { break };
             if !self.answer(&Message { head, body }) {
                 break;
