@@ -45,7 +45,7 @@ pub struct Case {
     pub send: Text,
     /// The whole requests that the upstream must see, without the canary: `METHOD target body`.
     #[serde(default)]
-    pub seen: Vec<String>,
+    pub seen: Vec<Text>,
     /// Fields of the first of them, lines of one name joined. `None`: absent. `*`: there.
     #[serde(default)]
     pub fields: BTreeMap<String, Option<String>>,
@@ -65,6 +65,10 @@ pub struct Case {
     /// The fault lies behind the head, which the upstream may have got: its link is closed, not used again.
     #[serde(default)]
     pub late: bool,
+    /// The upstream sends more than its response. What comes later than the response itself can only be told from an
+    /// answer to the next request once the link was still for a moment.
+    #[serde(default)]
+    pub stray: bool,
     /// The canary goes behind the case. Without it, the client closes its sending side instead.
     #[serde(default = "yes")]
     pub canary: bool,
@@ -156,8 +160,9 @@ impl Case {
             faults.push(format!("the upstream saw {} canaries", canaries.len()));
         }
         let seen: Vec<_> = requests.iter().map(|request| summary(request)).collect();
-        if seen != self.seen {
-            faults.push(format!("the upstream saw {seen:?}, and not {:?}", self.seen));
+        let expected: Vec<_> = self.seen.iter().map(|text| latin1(&text.0)).collect();
+        if seen != expected {
+            faults.push(format!("the upstream saw {seen:?}, and not {expected:?}"));
         }
         if let Some(request) = requests.first() {
             check_fields("upstream's", &self.fields, |name| request.all(name), &mut faults);
@@ -256,7 +261,9 @@ impl Reading {
             ["refused", "cut", "tunnelled", "garbage"].iter().any(|kind| step.starts_with(kind))
         });
         if steps.is_empty() && !reading.canary {
-            steps.push("dropped".to_owned());
+            // A response that is broken off before its first byte: the client sees a reset, as it does later.
+            let cut = observed.reset && case.canary;
+            steps.push(if cut { "cut" } else { "dropped" }.to_owned());
         } else if !settled && !reading.canary {
             steps.push("closed".to_owned());
         }

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use homing_conformance::build::Builder;
-use homing_conformance::matrix::{Case, Observed, all};
+use homing_conformance::matrix::{CANARY, Case, Observed, all};
 use homing_conformance::memory::{Act, Ended, Knobs, Lab};
 use homing_conformance::message::Request;
 
@@ -110,7 +111,17 @@ fn run(case: &Arc<Case>, seed: u64) -> Vec<String> {
         .rough(knobs)
         .with(move |_: &str, request: &Request| script(&played, request));
     let id = lab.client();
-    lab.client_send(id, case.sent());
+    if case.stray && knobs.cut > 0 {
+        if case.group() == "pipelines" {
+            // The next request is on its way before the first response has come: no pause is possible.
+            return Vec::new();
+        }
+        lab.client_send(id, &case.send.0);
+        lab.advance(Duration::from_millis(50));
+        lab.client_send(id, CANARY);
+    } else {
+        lab.client_send(id, case.sent());
+    }
     if case.client_ends() {
         lab.client_half_close(id);
     }
