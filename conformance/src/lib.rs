@@ -6,6 +6,7 @@
 #![expect(clippy::panic, reason = "a broken rule ends the test with a message")]
 
 pub mod build;
+pub mod matrix;
 pub mod memory;
 pub mod message;
 pub mod projection;

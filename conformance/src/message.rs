@@ -232,7 +232,7 @@ fn framing(fields: &[(String, String)]) -> Result<Framing, Broken> {
         ([length], []) => {
             length.parse().map(Framing::Length).map_err(|_| format!("content-length {length:?}"))
         }
-        ([], ["chunked"]) => Ok(Framing::Chunked),
+        ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
         (lengths, codings) => Err(format!("framing by {lengths:?} and {codings:?}")),
     }
 }
