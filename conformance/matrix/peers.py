@@ -4,13 +4,13 @@
     peers.py [--homing PROGRAM] [--only TEXT] [--all] [--update]
 
 Sends every case of cases.jsonl to the three, prints those on which they differ (with --all: every case), and holds them
-against DISAGREEMENTS.md, where each difference stands under its reason. A difference that is not listed there, or
-that is not one any more, is a failure; so is a case that Homing does not treat as its verdict says. --only limits
+against DISAGREEMENTS.md, where each difference stands under its reason. A difference that is not listed there, or that
+is not one any more, is a failure; so is a case that Homing does not treat as its verdict says. --only limits
 the cases to those whose name has TEXT in it. --update writes the cells of DISAGREEMENTS.md anew; what is new goes under
 "Unexplained", which the check does not accept, to be moved under a reason by hand.
 
 nginx and HAProxy are Debian's, which conformance/install.sh installs; their configurations are below, and but for short
-time-outs hold what their manuals recommend for a reverse proxy. Python 3.9 and no packages. Loopback only. Exit status:
+time-outs hold what their manuals recommend for a reverse proxy. Python 3.10 and no packages. Loopback only. Exit status:
 0 as listed, 1 not so, 2 when the comparison could not run.
 """
 
@@ -36,6 +36,8 @@ LANES = 12
 # Longer than any time-out of the configurations below.
 PATIENCE_SECONDS = 10
 CANARY = b"GET /canary HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+# A case without a canary can leave a request on its way to the upstream: one that comes after this belongs to the next.
+FENCE = b"GET /fence HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 CANARY_ANSWER = b"HTTP/1.1 200 OK\r\nX-Up: canary\r\nContent-Length: 6\r\n\r\ncanary"
 ANSWER_HEAD = b"HTTP/1.1 200 OK\r\nX-Up: 1\r\nContent-Length: 2\r\n\r\n"
 
@@ -76,6 +78,8 @@ http {{
 """
 
 HAPROXY = """\
+global
+    nbthread 1
 defaults
     mode http
     timeout client 1s
@@ -197,20 +201,20 @@ class Upstream:
     def accept(self):
         while True:
             connection, _ = self.listener.accept()
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+            # What comes on a new connection belongs to the case that ran when it was accepted.
+            threading.Thread(target=self.serve, args=(connection, self.stage), daemon=True).start()
 
-    def serve(self, connection):
+    def serve(self, connection, stage):
         try:
             with connection:
-                self.play(connection)
+                self.play(connection, stage)
         except OSError:
             pass
 
-    def play(self, connection):
+    def play(self, connection, stage):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        inbox = b""
+        inbox, served = b"", False
         while True:
-            stage = self.stage
             try:
                 taken = take_request(inbox)
             except ValueError as error:
@@ -220,9 +224,14 @@ class Upstream:
                 more = connection.recv(65536)
                 if not more:
                     return
+                stage = stage if inbox or not served else self.stage
                 inbox += more
                 continue
+            served = True
             request, inbox = taken
+            if request.target == "/fence":
+                connection.sendall(CANARY_ANSWER)
+                continue
             answer = self.answer(stage.case, request)
             stage.requests.append(request)
             connection.sendall(answer)
@@ -250,14 +259,14 @@ class Upstream:
             seen += more
 
 
-def ask(case, port):
-    """What came back, and how it ended: close, reset or hang."""
+def ask(sent, ends, port):
+    """What came back, and how it ended: close, reset or hang. With `ends` the client closes its side."""
     received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            client.sendall(case.send)
-            if not case.canary:
+            client.sendall(sent)
+            if ends:
                 client.shutdown(socket.SHUT_WR)
         except OSError:
             # A refusal may come before everything is sent.
@@ -372,7 +381,8 @@ class Proxy:
                 for port, lane in pairs
             )
             user = "user root;" if os.geteuid() == 0 else ""
-            return [self.program, "-p", self.home, "-c", self.write(NGINX.format(user=user, home=self.home, servers=servers), "conf")]
+            text = NGINX.format(user=user, home=self.home, servers=servers)
+            return [self.program, "-p", self.home, "-c", self.write(text, "conf")]
         servers = "\n".join(
             f"listen l{port}\n    bind 127.0.0.1:{port}\n    server s 127.0.0.1:{lane.port}" for port, lane in pairs
         )
@@ -410,7 +420,9 @@ class Proxy:
                 except queue.Empty:
                     return
                 lane.stage = stage = Stage(case)
-                received, end = ask(case, port)
+                received, end = ask(case.send, not case.canary, port)
+                if not case.canary:
+                    ask(FENCE, False, port)
                 verdicts[case.name] = verdict(case, received, end, stage)
 
         threads = [threading.Thread(target=lane_runs, args=pair) for pair in zip(self.ports, self.lanes)]
@@ -495,7 +507,7 @@ def main():
     parser.add_argument("--update", action="store_true")
     options = parser.parse_args()
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    programs = {"homing": options.homing, "nginx": shutil.which("nginx", path=path), "haproxy": shutil.which("haproxy", path=path)}
+    programs = {"homing": options.homing, **{name: shutil.which(name, path=path) for name in ("nginx", "haproxy")}}
     missing = [name for name, program in programs.items() if not program]
     if missing:
         print(f"peers.py: {', '.join(missing)} missing; cargo build -p homing, conformance/install.sh", file=sys.stderr)

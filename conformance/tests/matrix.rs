@@ -1,6 +1,8 @@
 //! The HTTP matrix through the core, in memory: plain, then with seeded segmentation, short writes, missed turns and both
 //! kinds of shell. The verdict must be the same each time.
 
+#![expect(clippy::unwrap_used, reason = "a test, with more of it in helpers than in test functions")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,6 +2,12 @@
 //! upstream of its own, and takes one case after another, so that links to the upstream live on from case to case, as
 //! they do in service.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test, with more of it in helpers than in test functions"
+)]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -187,7 +193,9 @@ fn ask(case: &Case, proxy: SocketAddr) -> Result<(Vec<u8>, bool), String> {
             Ok(count) => received.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok((received, true)),
-            Err(error) => return Err(format!("no end after {:?}: {error}", received.escape_ascii().to_string())),
+            Err(error) => {
+                return Err(format!("no end after {:?}: {error}", received.escape_ascii().to_string()));
+            }
         }
     }
 }
