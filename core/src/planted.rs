@@ -1,6 +1,6 @@
 //! Five bugs, for the test of a test: the live differential must find each of them (`conformance/live/planted.py`).
 //!
-//! They exist only with the feature `planted`, which no other build asks for; without it [`Bug::is_in`] is `false` when
+//! They exist only with the feature `planted`, which no other build asks for; without it `Bug::is_in` is `false` when
 //! compiled. They are mistakes that a reader of the format could make, and none fails loudly.
 
 /// A mistake.
