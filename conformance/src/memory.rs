@@ -398,8 +398,8 @@ impl Lab {
     /// The program stops: connections end after the request under way.
     pub fn drain(&mut self) {
         self.worker.stopping = true;
-        self.each(|lab, client| {
-            client.exchange.drain(&lab.worker);
+        self.each(|_, client| {
+            client.exchange.drain();
         });
     }
 

@@ -409,10 +409,9 @@ impl Exchange {
     }
 
     /// The program stops: a connection between requests ends now, any other after its response.
-    pub fn drain(&mut self, worker: &Worker) {
+    pub fn drain(&mut self) {
         self.persist = false;
         if self.machine.request() == RequestState::Idle && !self.client_done && self.over.is_none() {
-            let _ = worker;
             self.end(Over::Close);
         }
     }

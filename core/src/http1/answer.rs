@@ -7,9 +7,6 @@ use crate::window::Window;
 
 use super::date::DATE_LEN;
 
-/// The interim response that asks a client for its body (RFC 9110 §15.2.1).
-pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
 /// A final response of our own, with a short plain-text body or none.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {

@@ -76,11 +76,6 @@ impl Edits {
         self.edits.is_empty() && self.lines.is_empty()
     }
 
-    /// Bytes that the edits insert at most.
-    pub fn inserted(&self) -> usize {
-        self.texts.len() + self.lines.len()
-    }
-
     /// Removes the whole line of `field`, its line end included. `field` is one of `head`'s.
     pub fn remove_line(&mut self, head: &[u8], field: &Field<'_>) {
         let start = span_in(head, field.name.as_bytes()).start;

@@ -23,7 +23,7 @@ mod head;
 mod request;
 mod response;
 
-pub use answer::{Answer, CONTINUE, Keep, NoRoom, reason};
+pub use answer::{Answer, Keep, NoRoom, reason};
 pub use chunked::{ChunkError, Chunks, Piece, Scan};
 pub use date::{DATE_LEN, DateCache, imf_fixdate};
 pub use edits::{EditError, Edits};

@@ -155,15 +155,6 @@ impl<L> Links<L> {
         });
     }
 
-    /// Removes the idle links for which `dead` says so; for shells that hear of a closed link at once.
-    pub fn discard(&mut self, key: LinkKey, mut dead: impl FnMut(&L) -> bool) {
-        if let Some(host) = self.hosts.get_mut(&key) {
-            let before = host.idle.len();
-            host.idle.retain(|(link, _)| !dead(link));
-            host.open = host.open.saturating_sub(u32::try_from(before - host.idle.len()).unwrap_or(u32::MAX));
-        }
-    }
-
     /// Closes all idle links.
     pub fn clear(&mut self) {
         for host in self.hosts.values_mut() {

@@ -211,7 +211,7 @@ impl Conn {
         let mut exchange = self.exchange.borrow_mut();
         match phase {
             Phase::Run => {}
-            Phase::Drain => exchange.drain(&state.worker),
+            Phase::Drain => exchange.drain(),
             Phase::Stop => exchange.stop(&mut state.worker),
         }
         if due && exchange.deadline() <= state.worker.now.tick {
@@ -539,8 +539,8 @@ impl Conn {
             if self.exchange.borrow().wants_dial() {
                 return Poll::Pending;
             }
-            let waiting = state.links.give_up(key, self.key);
-            state.next_in_line(waiting);
+            drop(state);
+            self.leaves_queue(key);
             Poll::Ready(false)
         })
         .await

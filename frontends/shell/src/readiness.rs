@@ -306,7 +306,7 @@ impl<W: Wire> Conn<W> {
             self.phase = hub.phase;
             match hub.phase {
                 Phase::Run => {}
-                Phase::Drain => self.exchange.drain(&hub.worker),
+                Phase::Drain => self.exchange.drain(),
                 Phase::Stop => self.exchange.stop(&mut hub.worker),
             }
         }

@@ -145,7 +145,7 @@ impl Shell {
 
     pub(super) fn drain(&mut self) {
         self.worker.stopping = true;
-        self.exchange.drain(&self.worker);
+        self.exchange.drain();
         self.follow();
     }
 
