@@ -8,7 +8,7 @@
 //!                    └──────────── readable ─── rest: the socket ◀─────┘
 //! ```
 //!
-//! Reads wait in the ring. A write is tried at once, and goes through the ring when the socket is full (docs/decisions/0009).
+//! Reads wait in the ring. A write is tried at once, and goes through the ring when the socket is full (docs/decisions/0010).
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
