@@ -34,7 +34,7 @@ const _: () =
 /// The bounds and time-outs that configuration sets. Each has a safe default.
 ///
 /// A zero duration means "no limit"; a zero count means "no cap" where the field says so.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Largest request head, in bytes, first line and final empty line included. At most [`WINDOW_LARGE`] less head room.
     pub request_head_bytes: usize,
@@ -44,7 +44,7 @@ pub struct Limits {
     pub fields: usize,
     /// Largest request body, in bytes; `None`: no cap.
     pub request_body_bytes: Option<u64>,
-    /// Most downstream connections per worker; further ones wait in the accept queue.
+    /// Most downstream connections over all workers and listeners; further ones wait in the accept queue.
     pub connections: u32,
     /// Most upstream connections to one host per worker; zero: no cap.
     pub host_connections: u32,

@@ -3,8 +3,11 @@
 use core::cell::RefCell;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
 use crate::balance::Cursor;
-use crate::hosts::{ClusterId, HostId, HostRef};
+use crate::hosts::{Cluster, ClusterId, HostId, HostRef};
 use crate::rng::Rng;
 use crate::snapshot::Snapshot;
 
@@ -20,6 +23,19 @@ impl View {
     pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
         let cursors = snapshot.clusters.iter().map(|_| Cursor::default()).collect();
         Self { snapshot, cursors: RefCell::new(cursors) }
+    }
+
+    /// A view of the snapshot that follows, in which each cluster goes on with its rotation: many reloads must not mean
+    /// that many rotations begin.
+    pub(crate) fn succeed(&self, snapshot: Arc<Snapshot>) -> Self {
+        let previous = self.cursors.borrow();
+        let named: HashMap<&str, &Cursor, FixedState> =
+            self.snapshot.clusters.iter().map(Cluster::name).zip(previous.iter()).collect();
+        let cursors = snapshot.clusters.iter().map(|cluster| {
+            named.get(cluster.name()).map_or_else(Cursor::default, |&cursor| cursor.clone())
+        });
+        let cursors = RefCell::new(cursors.collect());
+        Self { snapshot, cursors }
     }
 
     /// The shared part.
