@@ -183,6 +183,11 @@ impl Cluster {
         }
     }
 
+    /// Whether what is set for the cluster as a whole is the same in `other`, whatever their hosts.
+    pub fn has_settings_of(&self, other: &Self) -> bool {
+        self.override_status == other.override_status && self.balancer.has_settings_of(&other.balancer)
+    }
+
     /// Retires all hosts: the cluster is not there any more.
     pub fn retire(&self) {
         self.hosts.iter().for_each(|host| host.cell.retire());

@@ -31,9 +31,10 @@ impl View {
         let previous = self.cursors.borrow();
         let named: HashMap<&str, &Cursor, FixedState> =
             self.snapshot.clusters.iter().map(Cluster::name).zip(previous.iter()).collect();
-        let cursors = snapshot.clusters.iter().map(|cluster| {
-            named.get(cluster.name()).map_or_else(Cursor::default, |&cursor| cursor.clone())
-        });
+        let cursors = snapshot
+            .clusters
+            .iter()
+            .map(|cluster| named.get(cluster.name()).map_or_else(Cursor::default, |&cursor| cursor.clone()));
         let cursors = RefCell::new(cursors.collect());
         Self { snapshot, cursors }
     }

@@ -167,7 +167,7 @@ fn values_of_the_wrong_kind() {
             "unknown key far from any",
             [LISTENER, CLUSTER, "zzz: 1\n"].concat(),
             &[
-                "homing.yaml:11:1: zzz: there is no such key here; use one of: listeners, routes, clusters, limits, workers, runtime, accessLog",
+                "homing.yaml:11:1: zzz: there is no such key here; use one of: listeners, routes, clusters, limits, workers, runtime, accessLog, reload",
             ],
         ),
         (
