@@ -195,7 +195,8 @@ fn account(log: &Path, tally: &Tally, which: &str) {
             ("moved.connect_failed" | "moved.reset", 200) => seen.moved += 1,
             ("placed.gone" | "placed.barred", 200) => seen.moved += 1,
             ("refused.gone", 410) | ("refused.barred" | "refused.connect_failed", 503) => seen.refused += 1,
-            (_, 502 | 503) => seen.failed += 1,
+            // In flight at a host that died. A connection that is refused must lead to another host.
+            (_, 502 | 503) if line["ending"] == "upstream_reset" => seen.failed += 1,
             _ => panic!("{which}: nobody asked for {line}"),
         }
     }
@@ -282,7 +283,10 @@ impl Plan {
                     let told = handle.set_admission("app", &host.name, admission);
                     assert!(told.is_ok() || self.written[at].absent);
                 }
-                _ if kind == Kind::Mortal => host.die_or_revive(),
+                // One at a time, so that whoever meets a dead host finds a living one at the next try.
+                _ if host.is_dead() || kind == Kind::Mortal && !world.hosts.iter().any(Host::is_dead) => {
+                    host.die_or_revive();
+                }
                 _ => continue,
             }
             changes += 1;

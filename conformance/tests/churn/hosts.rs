@@ -60,7 +60,11 @@ impl Host {
 
     /// Only one thread may call it.
     pub(crate) fn die_or_revive(&self) {
-        if self.life.connections.lock().unwrap().is_some() { self.die() } else { self.revive() }
+        if self.is_dead() { self.revive() } else { self.die() }
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.life.connections.lock().unwrap().is_none()
     }
 
     fn revive(&self) {

@@ -250,6 +250,13 @@ fn values_of_the_wrong_kind() {
             ],
         ),
         (
+            "a look at the files that comes too often",
+            [LISTENER, CLUSTER, "reload: { watch: 1ms }\n"].concat(),
+            &[
+                r#"homing.yaml:11:18: reload.watch: "1ms" is too often to look at the files; write 10ms or more, or 0s to reload on SIGHUP alone"#,
+            ],
+        ),
+        (
             "an unknown log format",
             [LISTENER, CLUSTER, "accessLog: { to: stdout, format: text }\n"].concat(),
             &[r#"homing.yaml:11:34: accessLog.format: "text" is none of the known words; use one of: json"#],

@@ -1,7 +1,12 @@
 //! The built program, reloaded while clients hold keep-alive connections and tunnels: by SIGHUP and by a change of the
 //! file, on each shell; and the caps on client connections. Every wait is for something seen: a line of the log, an answer,
 //! the end of a connection.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests, with helpers of their own")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests, with helpers of their own"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
