@@ -191,6 +191,24 @@ fn without_a_file_there_is_nothing_to_reload() {
     assert!(program.ends().success());
 }
 
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let hosts = [Host::start(), Host::start()];
+    let [one, two] = [0, 1].map(|nth| hosts[nth].address.to_string());
+    let file = File::new("unread");
+    file.write(&format!("runtime: mio\nreload: {{ watch: 0s }}\n{}", configuration(&[&one])));
+    let mut program = Program::start(&file).unwrap();
+    // The reader leaves at the next line, and takes the pipe with it.
+    drop(std::mem::replace(&mut program.lines, channel().1));
+    for host in [&two, &one, &two] {
+        file.write(&format!("runtime: mio\nreload: {{ watch: 0s }}\n{}", configuration(&[host])));
+        program.signal(Signal::SIGHUP);
+        program.client_until("web", "", |answer| answer.field("x-be") == Some(host));
+    }
+    program.signal(Signal::SIGTERM);
+    assert!(program.child.wait().unwrap().success());
+}
+
 /// Soft sessions in a cookie, and strict ones in a header, before the same hosts.
 fn configuration(hosts: &[&str]) -> String {
     let quoted =
