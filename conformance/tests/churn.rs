@@ -231,6 +231,10 @@ impl Default for Written {
     }
 }
 
+/// No time-outs: a machine that stands still for a minute is not what is tested here.
+const LIMITS: &str = "{ connectTimeout: 0s, responseTimeout: 0s, bodyIdleTimeout: 0s, tunnelIdleTimeout: 0s, \
+                      keepAliveTimeout: 0s, requestHeadTimeout: 0s }";
+
 /// What keeps a home.
 const KEEPS: [Admission; 3] = [Admission::Open, Admission::Draining, Admission::Leaving];
 const USABLE: [Health; 3] = [Health::Unknown, Health::Healthy, Health::Degraded];
@@ -247,7 +251,7 @@ impl Plan {
             );
         }
         let text = format!(
-            "workers: 2\nruntime: {}\naccessLog: {{ to: {} }}\n\
+            "workers: 2\nruntime: {}\naccessLog: {{ to: {} }}\nlimits: {LIMITS}\n\
              routes: [{{ forward: {{ cluster: app }} }}]\nlisteners:\n\
              - {{ name: soft, address: \"127.0.0.1:0\", statefulSession: {{ headerBased: {{ headerName: x-session }} }} }}\n\
              - {{ name: firm, address: \"127.0.0.1:0\", statefulSession: {{ headerBased: {{ headerName: x-session }}, \
