@@ -54,3 +54,47 @@ impl View {
         Some(HostRef { cluster: id, host })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::Balance;
+    use crate::hosts::{ClusterSpec, Endpoint, HealthSet, HostSpec};
+
+    fn cluster(name: &str, hosts: u16) -> Cluster {
+        let host = |port: u16| HostSpec {
+            endpoint: Endpoint::Tcp(([127, 0, 0, 1], port).into()),
+            weight: 1,
+            cell: Arc::default(),
+        };
+        Cluster::compile(ClusterSpec {
+            name: name.into(),
+            hosts: (1..=hosts).map(host).collect(),
+            balance: Balance::RoundRobin,
+            override_status: HealthSet::USABLE,
+            panic_percent: 0,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn rotations_go_on_from_snapshot_to_snapshot() {
+        let snapshot = |clusters| Arc::new(Snapshot { clusters, ..Snapshot::default() });
+        let mut rng = Rng::seeded(5);
+        let mut view = View::new(snapshot(vec![cluster("app", 5)]));
+        let mut turns = Vec::new();
+        for generation in 0..15 {
+            // The cluster keeps its name and not its place.
+            let at = ClusterId(u32::from(generation % 2 == 1));
+            turns.push(view.pick(at, &mut rng, None).unwrap().host);
+            let clusters = match generation % 2 {
+                0 => vec![cluster("other", 2), cluster("app", 5)],
+                _ => vec![cluster("app", 5)],
+            };
+            view = view.succeed(snapshot(clusters));
+        }
+        for host in (0..5).map(HostId) {
+            assert_eq!(turns.iter().filter(|&&turn| turn == host).count(), 3, "{turns:?}");
+        }
+    }
+}
