@@ -197,8 +197,13 @@ impl Conn {
             }
         }
         self.call_back();
-        let deadline = self.exchange.borrow().deadline();
-        self.shell.state.borrow_mut().wheel.set(self.key, deadline);
+        let exchange = self.exchange.borrow();
+        let state = &mut *self.shell.state.borrow_mut();
+        if exchange.is_idle() {
+            // Only the read of the next request is under way.
+            state.worker.windows.reclaim(&mut self.outbound.borrow_mut());
+        }
+        state.wheel.set(self.key, exchange.deadline());
         Poll::Pending
     }
 

@@ -63,6 +63,9 @@ impl Exchange {
                 self.end(Over::Close);
                 return Step::Hold;
             }
+            if !self.resting && worker.windows.is_crowded() {
+                self.rest(worker);
+            }
             return if self.resting { Step::Rest } else { Step::Fill };
         }
         let limits = self.limits(worker);
