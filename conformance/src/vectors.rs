@@ -15,6 +15,7 @@ pub mod classes;
 pub mod compare;
 pub mod config;
 pub mod ledger;
+pub mod moved;
 pub mod run;
 pub mod setup;
 

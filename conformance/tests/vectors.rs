@@ -17,12 +17,7 @@ fn run(mode: Mode) {
     for vector in &vectors {
         let listed = lists.get(vector.id.as_str()).copied().unwrap_or(("none", ""));
         let found = match classify(vector) {
-            Ok(Class::Same) => ("same", String::new()),
-            Ok(Class::Divergence { rows, behaviour }) => {
-                let rows: Vec<String> = rows.iter().map(u16::to_string).collect();
-                ("divergence", format!("{}\t{behaviour}", rows.join(",")))
-            }
-            Ok(Class::Absent(feature)) => ("absent", feature.as_str().to_owned()),
+            Ok(class) => class.listed(),
             Err(differences) => {
                 let told: Vec<String> = differences.iter().map(|found| format!("    {found}")).collect();
                 ("no list: no row of the ledger explains", format!("\n{}", told.join("\n")))

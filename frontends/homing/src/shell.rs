@@ -12,6 +12,7 @@ use homing_core::route::ListenerId;
 use homing_core::snapshot::Snapshot;
 use homing_core::stats::Counters;
 use homing_core::worker::{Control, Phase};
+pub use homing_shell::Clock;
 use homing_shell::Job;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -79,6 +80,16 @@ enum Event {
     Ended(Result<(), String>),
 }
 
+/// What an embedding program sets itself, so that a run can be repeated: recordings are replayed with it.
+pub struct Embedding {
+    /// What time it is for every worker.
+    pub clock: Clock,
+    /// The first worker's random choices follow from it; further workers count up from it.
+    pub seed: u64,
+    /// Takes the first worker's records, in the place of a log on disk.
+    pub log: Box<dyn LogSink>,
+}
+
 /// A program in service: its workers, and the way to end them.
 #[derive(Debug)]
 pub struct Service {
@@ -99,7 +110,7 @@ pub struct Service {
 pub fn launch(settings: Settings, ready: &mut dyn FnMut(&Ready)) -> Result<(), ShellError> {
     let (events, news) = mpsc::channel();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ShellError::System)?;
-    let service = Service::start(settings, Some(events.clone()))?;
+    let service = Service::start(settings, Some(events.clone()), None)?;
     ready(&service.ready);
     let handle = signals.handle();
     let listener = std::thread::spawn(move || {
@@ -148,9 +159,20 @@ pub fn launch(settings: Settings, ready: &mut dyn FnMut(&Ready)) -> Result<(), S
     outcome
 }
 
+impl fmt::Debug for Embedding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { clock, seed, log: _ } = self;
+        f.debug_struct("Embedding").field("clock", clock).field("seed", seed).finish_non_exhaustive()
+    }
+}
+
 impl Service {
     /// Opens the listeners and starts the workers.
-    fn start(settings: Settings, events: Option<Sender<Event>>) -> Result<Self, ShellError> {
+    fn start(
+        settings: Settings,
+        events: Option<Sender<Event>>,
+        embedding: Option<Embedding>,
+    ) -> Result<Self, ShellError> {
         let (shell, sentence) = choose(settings.runtime)?;
         let mut sockets: Vec<Vec<(ListenerId, Socket)>> = Vec::new();
         sockets.resize_with(settings.workers, Vec::new);
@@ -169,7 +191,7 @@ impl Service {
                 own.push((bind.id, socket));
             }
         }
-        let (sinks, log) = match &settings.access_log {
+        let (mut sinks, log) = match &settings.access_log {
             Some(log) => {
                 let names = settings.listeners.iter().map(|bind| bind.name.clone()).collect();
                 let (sinks, thread) =
@@ -177,6 +199,15 @@ impl Service {
                 (sinks.into_iter().map(Some).collect(), Some(thread))
             }
             None => (std::iter::repeat_with(|| None).take(settings.workers).collect::<Vec<_>>(), None),
+        };
+        let (clock, base) = match embedding {
+            Some(Embedding { clock, seed, log }) => {
+                if let Some(first) = sinks.first_mut() {
+                    *first = Some(log);
+                }
+                (clock, Some(seed))
+            }
+            None => (Clock::start(), None),
         };
         let control = Arc::new(Control::new(Arc::new(settings.snapshot)));
         let mut service = Self {
@@ -188,7 +219,15 @@ impl Service {
             files,
         };
         for (nth, (listeners, sink)) in sockets.into_iter().zip(sinks).enumerate() {
-            service.spawn(nth, shell, listeners, sink, events.clone())?;
+            let job = Job {
+                listeners,
+                control: Arc::clone(&service.control),
+                counters: Arc::default(),
+                log: sink,
+                seed: base.map_or_else(|| seed(nth), |base| base.wrapping_add(nth as u64)),
+                clock,
+            };
+            service.spawn(nth, shell, job, events.clone())?;
         }
         Ok(service)
     }
@@ -198,7 +237,15 @@ impl Service {
     /// # Errors
     /// When no shell can be started or a listener cannot be opened.
     pub fn embedded(settings: Settings) -> Result<Self, ShellError> {
-        Self::start(settings, None)
+        Self::start(settings, None, None)
+    }
+
+    /// The same, with a clock, a seed and a log of the caller's.
+    ///
+    /// # Errors
+    /// As for [`Service::embedded`].
+    pub fn embedded_with(settings: Settings, embedding: Embedding) -> Result<Self, ShellError> {
+        Self::start(settings, None, Some(embedding))
     }
 
     /// The counters of each worker.
@@ -221,13 +268,10 @@ impl Service {
         &mut self,
         nth: usize,
         shell: Shell,
-        listeners: Vec<(ListenerId, Socket)>,
-        log: Option<Box<dyn LogSink>>,
+        job: Job,
         events: Option<Sender<Event>>,
     ) -> Result<(), ShellError> {
-        let counters = Arc::new(Counters::default());
-        self.counters.push(Arc::clone(&counters));
-        let job = Job { listeners, control: Arc::clone(&self.control), counters, log, seed: seed(nth) };
+        self.counters.push(Arc::clone(&job.counters));
         let worker = move || {
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shell.run(job)));
             let result = match ended {
