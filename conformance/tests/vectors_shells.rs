@@ -148,9 +148,8 @@ static CHOSEN: LazyLock<Vec<Chosen>> = LazyLock::new(|| {
     let mut topics: BTreeMap<&str, Vec<(&Vector, &'static str)>> = BTreeMap::new();
     let mut wanted: BTreeSet<&str> = BTreeSet::new();
     let mut rows: BTreeMap<&str, usize> = BTreeMap::new();
-    let is_immediate = |vector: &Vector| {
-        setup::prepare(vector).is_ok_and(|setup| run::run(vector, &setup).is_immediate)
-    };
+    let is_immediate =
+        |vector: &Vector| setup::prepare(vector).is_ok_and(|setup| run::run(vector, &setup).is_immediate);
     for (vector, line) in vectors.iter().zip(TEXT.lines()).filter(runs) {
         topics.entry(vector.topic()).or_default().push((vector, line));
         let (list, rest) = lists[vector.id.as_str()];
@@ -233,7 +232,10 @@ impl Lane {
             }
         };
         Ok((found.0 != listed.0 || found.1 != listed.1).then(|| {
-            format!("{} ({})\n  listed: {listed:?}\n  found:  {} {}", vector.id, vector.note, found.0, found.1)
+            format!(
+                "{} ({})\n  listed: {listed:?}\n  found:  {} {}",
+                vector.id, vector.note, found.0, found.1
+            )
         }))
     }
 
@@ -270,7 +272,8 @@ impl Lane {
             return Ok(Err(format!("{} records of {} requests; {broken:?}", records.len(), answers.len())));
         }
         let counters = counted.then(|| {
-            let count = |which: EnvoyCounter| counters.iter().map(|own| own.envoy[which as usize].get()).sum();
+            let count =
+                |which: EnvoyCounter| counters.iter().map(|own| own.envoy[which as usize].get()).sum();
             let counts = EnvoyCounter::ALL.map(|which| (which.as_str(), count(which)));
             counts.into_iter().filter(|(_, count)| *count > 0).collect()
         });
@@ -289,14 +292,7 @@ fn repeat((received, requests): (Received, Vec<(String, Request)>), outcome: Out
 fn settings(snapshot: Snapshot, runtime: Runtime) -> Settings {
     let address = BindAddress::Tcp("127.0.0.1:0".parse().unwrap());
     let bind = Bind { id: ListenerId(0), name: "vector".into(), gateway: None, address };
-    Settings {
-        snapshot,
-        policies: Vec::new(),
-        listeners: vec![bind],
-        workers: 1,
-        runtime,
-        access_log: None,
-    }
+    Settings { snapshot, policies: Vec::new(), listeners: vec![bind], workers: 1, runtime, access_log: None }
 }
 
 /// Keeps all records.

@@ -47,9 +47,9 @@ impl Moves {
                     Err(_) => Value::Object(map),
                 }
             }
-            Value::Object(map) => {
-                Value::Object(map.into_iter().map(|(key, value)| (self.text(key), self.value(value))).collect())
-            }
+            Value::Object(map) => Value::Object(
+                map.into_iter().map(|(key, value)| (self.text(key), self.value(value))).collect(),
+            ),
             other => other,
         }
     }
@@ -87,7 +87,8 @@ impl Moves {
         let mut out = bytes.to_vec();
         for (from, to) in &self.0 {
             let mut at = 0;
-            while let Some(found) = out[at..].windows(from.len()).position(|window| window == from.as_slice()) {
+            while let Some(found) = out[at..].windows(from.len()).position(|window| window == from.as_slice())
+            {
                 at += found;
                 out[at..at + to.len()].copy_from_slice(to);
                 at += to.len();
