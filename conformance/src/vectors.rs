@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod moved;
 pub mod run;
 pub mod setup;
+pub mod table;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use homing_conformance::vectors::classes::{ABSENT, Class, DIVERGENCE, Lists, SAME, classify, committed};
-use homing_conformance::vectors::{Mode, Vector, all, ledger};
+use homing_conformance::vectors::{Mode, Vector, all, ledger, table};
 
 /// Runs the vectors of one mode and holds each against its list. All that is wrong is told at once.
 fn run(mode: Mode) {
@@ -144,6 +144,17 @@ fn every_row_of_the_ledger_is_used_and_lists_its_vectors() {
         let vectors = used.get(&entry.number).map(|ids| ledger::named(ids));
         assert!(vectors.is_some(), "row {} ({}) is used by no vector", entry.number, entry.title);
         assert_eq!(entry.get("Vectors"), vectors.as_deref(), "row {}; run classify", entry.number);
+    }
+}
+
+/// The table of compatibility in the project's README says what the ledger and the lists say.
+#[test]
+fn the_readme_has_the_table_of_the_ledger() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let written = table::with_table(&readme, SAME, DIVERGENCE, ABSENT).unwrap();
+    assert!(written == readme, "run: cargo run -p homing-conformance --bin classify\n{written}");
+    for entry in ledger::entries() {
+        assert!(readme.contains(&format!("| {} |", entry.title)), "row {} is missing", entry.number);
     }
 }
 

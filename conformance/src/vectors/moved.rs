@@ -42,9 +42,11 @@ impl Moves {
             Value::Array(values) => Value::Array(values.into_iter().map(|value| self.value(value)).collect()),
             // Text that is written with runs is written out, lest a run break a word in two.
             Value::Object(map) if map.len() == 1 && map.contains_key("runs") => {
-                match serde_json::from_value(Value::Object(map.clone())).map(WrittenText::whole) {
-                    Ok(text) => Value::String(self.text(text)),
-                    Err(_) => Value::Object(map),
+                let whole = serde_json::from_value(Value::Object(map.clone())).map(WrittenText::whole);
+                let moved = whole.ok().map(|text| (self.text(text.clone()), text));
+                match moved {
+                    Some((moved, text)) if moved != text => Value::String(moved),
+                    _ => Value::Object(map),
                 }
             }
             Value::Object(map) => Value::Object(
