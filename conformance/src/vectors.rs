@@ -14,6 +14,7 @@
 pub mod classes;
 pub mod compare;
 pub mod config;
+pub mod counters;
 pub mod ledger;
 pub mod moved;
 pub mod run;
