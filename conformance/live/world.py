@@ -198,11 +198,16 @@ class Listener:
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """Hosts with their health; `allowed`: the health in which a session's own host may be used."""
+    """Hosts with their health; `allowed`: the health in which a session's own host may be used. `levels`: the hosts'
+    priorities, where they have any."""
 
     name: str
     hosts: tuple  # (address, health)
     allowed: tuple
+    levels: tuple = ()
+
+    def level(self, at):
+        return self.levels[at] if self.levels else 0
 
     def addresses(self):
         return [address for address, _ in self.hosts]
@@ -213,7 +218,10 @@ class Cluster:
         return None if health is None else health in self.allowed
 
     def homing(self):
-        hosts = [{"address": address, "health": health} for address, health in self.hosts]
+        hosts = [
+            {"address": address, "health": health, "priority": self.level(at)}
+            for at, (address, health) in enumerate(self.hosts)
+        ]
         allowed = list(self.allowed)
         return {"name": self.name, "panicPercent": 50, "overrideHostStatus": allowed, "hosts": hosts}
 
@@ -223,6 +231,9 @@ class Cluster:
             where = {"socket_address": {"address": host, "port_value": int(port)}}
             return {"endpoint": {"address": where}, "health_status": health}
 
+        levels = {}
+        for at, host in enumerate(self.hosts):
+            levels.setdefault(self.level(at), []).append(endpoint(*host))
         return {
             "name": self.name,
             "type": "STATIC",
@@ -230,7 +241,7 @@ class Cluster:
             "common_lb_config": {"override_host_status": {"statuses": list(self.allowed)}},
             "load_assignment": {
                 "cluster_name": self.name,
-                "endpoints": [{"lb_endpoints": [endpoint(*host) for host in self.hosts]}],
+                "endpoints": [{"priority": level, "lb_endpoints": hosts} for level, hosts in levels.items()],
             },
         }
 

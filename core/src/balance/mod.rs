@@ -33,16 +33,21 @@
 //! a healthy draw asks nothing. (Hosts are counted, not weighed, as Envoy does; within each group weights count.
 //! Degraded hosts far lighter than the others get their weight's share at most.)
 //!
+//! **Priorities**: with hosts of more than one, `levels` says first which level a new session goes to, and the rest happens
+//! among that level's hosts.
+//!
 //! Whether there is panic, and how many degraded draws count, is asked only when a draw was not simply usable, which
 //! gives the same choices as asking always. The answer takes a count of all hosts, which each [`Cursor`] repeats at most
 //! once in `hosts / 16` picks: exact below 16 hosts, and above that a pick pays for 16 hosts on average.
 
 mod least_request;
+mod levels;
 mod random;
 mod round_robin;
 
 use crate::hosts::{Admission, Health, Host, HostId};
 use crate::rng::Rng;
+use levels::{Level, Loads};
 use random::Alias;
 use round_robin::{Place, Rotation};
 
@@ -72,7 +77,9 @@ pub enum Balance {
 /// The immutable tables of one cluster's balancer. What changes per pick is in a [`Cursor`], one per worker.
 #[derive(Debug)]
 pub struct Balancer {
-    table: Table,
+    /// By priority. Never empty.
+    levels: Box<[Level]>,
+    balance: Balance,
     panic_percent: u8,
 }
 
@@ -84,6 +91,9 @@ pub struct Balancer {
 pub struct Cursor {
     place: Place,
     census: Census,
+    /// Where there are several levels: the places in the others, and how much each level takes.
+    places: Vec<Place>,
+    loads: Loads,
 }
 
 #[derive(Debug)]
@@ -115,9 +125,27 @@ struct Counts {
 /// One pick under way.
 struct Pick<'a> {
     hosts: &'a [Host],
+    /// The level's hosts, in order; empty: all.
+    members: &'a [HostId],
     census: &'a mut Census,
+    wanted: Wanted,
     avoid: Option<HostId>,
     panic_percent: u8,
+}
+
+/// Which of the hosts with open admission a pick is among.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Wanted {
+    /// Those that the count says: there is only one level.
+    Counted,
+    /// The healthy ones.
+    Healthy,
+    /// The degraded ones.
+    Degraded,
+    /// The healthy and the degraded ones.
+    Usable,
+    /// All, in panic.
+    Open,
 }
 
 impl Balance {
@@ -135,18 +163,12 @@ impl Balancer {
     /// Builds the tables for `hosts`, in time and memory proportional to their number (8 bytes a host).
     /// `panic_percent` is 0 (never) to 100.
     pub fn compile(balance: Balance, panic_percent: u8, hosts: &[Host]) -> Self {
-        let weights = || hosts.iter().map(Host::weight);
-        let table = match balance {
-            Balance::RoundRobin => Table::RoundRobin(Rotation::compile(weights())),
-            Balance::LeastRequest => Table::LeastRequest(Alias::compile(weights())),
-            Balance::Random => Table::Random(Alias::compile(weights())),
-        };
-        Self { table, panic_percent }
+        Self { levels: levels::compile(balance, hosts), balance, panic_percent }
     }
 
     /// Whether picks depend on the number of requests in flight at each host, so that somebody must count them.
     pub const fn counts_active(&self) -> bool {
-        matches!(self.table, Table::LeastRequest(_))
+        matches!(self.balance, Balance::LeastRequest)
     }
 
     /// Chooses a host that takes new sessions; `avoid` is only chosen when there is no other (a retry's last host).
@@ -158,25 +180,57 @@ impl Balancer {
         rng: &mut Rng,
         avoid: Option<HostId>,
     ) -> Option<HostId> {
-        let Cursor { place, census } = cursor;
-        census.picks_left = census.picks_left.saturating_sub(1);
-        let mut pick = Pick { hosts, census, avoid, panic_percent: self.panic_percent };
-        match &self.table {
-            Table::RoundRobin(rotation) => pick.first(rng, |rng| rotation.next(place, rng)),
-            Table::Random(alias) => pick.first(rng, |rng| alias.draw(rng)),
-            Table::LeastRequest(alias) => {
-                let first = pick.first(rng, |rng| alias.draw(rng))?;
-                Some(least_request::less_busy(&mut pick, alias, rng, first))
+        cursor.census.picks_left = cursor.census.picks_left.saturating_sub(1);
+        let Cursor { place, census, .. } = cursor;
+        match &*self.levels {
+            [only] => {
+                let panic_percent = self.panic_percent;
+                let pick =
+                    Pick { hosts, members: &[], census, wanted: Wanted::Counted, avoid, panic_percent };
+                pick.from(&only.table, place, rng)
             }
+            several => levels::pick(several, self.panic_percent, hosts, cursor, rng, avoid),
+        }
+    }
+}
+
+impl Table {
+    fn compile(balance: Balance, weights: impl ExactSizeIterator<Item = u16> + Clone) -> Self {
+        match balance {
+            Balance::RoundRobin => Self::RoundRobin(Rotation::compile(weights)),
+            Balance::LeastRequest => Self::LeastRequest(Alias::compile(weights)),
+            Balance::Random => Self::Random(Alias::compile(weights)),
         }
     }
 }
 
 impl Pick<'_> {
+    fn from(mut self, table: &Table, place: &mut Place, rng: &mut Rng) -> Option<HostId> {
+        match table {
+            Table::RoundRobin(rotation) => self.first(rng, |rng| rotation.next(place, rng)),
+            Table::Random(alias) => self.first(rng, |rng| alias.draw(rng)),
+            Table::LeastRequest(alias) => {
+                let first = self.first(rng, |rng| alias.draw(rng))?;
+                Some(least_request::less_busy(&mut self, alias, rng, first))
+            }
+        }
+    }
+
+    /// How many hosts there are to choose from.
+    fn count(&self) -> u32 {
+        let count = if self.members.is_empty() { self.hosts.len() } else { self.members.len() };
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// The host at a position of the table.
+    fn at(&self, position: u32) -> HostId {
+        self.members.get(position as usize).copied().unwrap_or(HostId(position))
+    }
+
     /// The first usable draw, or what a scan finds.
     fn first(&mut self, rng: &mut Rng, mut draw: impl FnMut(&mut Rng) -> Option<u32>) -> Option<HostId> {
         for _ in 0..DRAWS {
-            let id = HostId(draw(rng)?);
+            let id = self.at(draw(rng)?);
             if self.avoid != Some(id) && self.usable(id, rng) {
                 return Some(id);
             }
@@ -194,6 +248,14 @@ impl Pick<'_> {
         if cell.admission() != Admission::Open {
             return false;
         }
+        let is_healthy = matches!(cell.health(), Health::Unknown | Health::Healthy);
+        match self.wanted {
+            Wanted::Counted => {}
+            Wanted::Healthy => return is_healthy,
+            Wanted::Degraded => return cell.health() == Health::Degraded,
+            Wanted::Usable => return cell.health().takes_new_sessions(),
+            Wanted::Open => return true,
+        }
         match cell.health() {
             Health::Unknown | Health::Healthy => true,
             Health::Degraded => {
@@ -206,7 +268,10 @@ impl Pick<'_> {
 
     /// Whether so few hosts are usable that health is ignored.
     fn panic(&mut self) -> bool {
-        self.panic_percent > 0 && self.census().panic
+        match self.wanted {
+            Wanted::Counted => self.panic_percent > 0 && self.census().panic,
+            wanted => wanted == Wanted::Open,
+        }
     }
 
     fn is_degraded(&self, id: HostId) -> bool {
@@ -218,7 +283,7 @@ impl Pick<'_> {
         // The second condition: a reload may have left far fewer hosts than were counted.
         let stands_for = self.hosts.len() / COUNTED_PER_PICK;
         if self.census.picks_left == 0 || self.census.picks_left > stands_for {
-            let counts = Counts::of(self.hosts);
+            let counts = Counts::of(self.hosts.iter());
             let usable = counts.healthy + counts.degraded;
             *self.census = Census {
                 picks_left: stands_for,
@@ -231,13 +296,13 @@ impl Pick<'_> {
 
     /// Looks at every host, from a random one on, until enough usable ones are seen to choose among by weight.
     fn scan(&mut self, rng: &mut Rng) -> Option<HostId> {
-        let hosts = self.hosts;
-        let start = rng.below(u32::try_from(hosts.len()).unwrap_or(u32::MAX));
-        let (before, after) = hosts.split_at_checked(start as usize)?;
+        let count = self.count();
+        let start = rng.below(count);
         let (mut seen, mut weights) = (0, 0);
         let (mut chosen, mut reserve, mut last_resort) = (None, None, None);
-        for (id, host) in (start..).zip(after).chain((0..).zip(before)) {
-            let id = HostId(id);
+        for position in (start..count).chain(0..start) {
+            let id = self.at(position);
+            let Some(host) = self.hosts.get(id.0 as usize) else { continue };
             let usable = self.usable(id, rng);
             if self.avoid == Some(id) {
                 last_resort = last_resort.or(usable.then_some(id));
@@ -245,7 +310,7 @@ impl Pick<'_> {
             }
             if !usable {
                 // A degraded host that was refused is still better than the host that just failed.
-                let held_back = host.cell().takes_new_sessions();
+                let held_back = self.wanted == Wanted::Counted && host.cell().takes_new_sessions();
                 reserve = reserve.or(held_back.then_some(id));
                 continue;
             }
@@ -265,9 +330,9 @@ impl Pick<'_> {
 }
 
 impl Counts {
-    fn of(hosts: &[Host]) -> Self {
+    fn of<'h>(hosts: impl Iterator<Item = &'h Host>) -> Self {
         let mut counts = Self::default();
-        for host in hosts.iter().filter(|host| host.cell().admission() == Admission::Open) {
+        for host in hosts.filter(|host| host.cell().admission() == Admission::Open) {
             let weight = u64::from(host.weight());
             counts.open += 1;
             match host.cell().health() {
@@ -323,6 +388,7 @@ mod tests {
             let host = |(at, weight): (u32, u16)| HostSpec {
                 endpoint: Endpoint::Tcp((at.to_be_bytes(), 80).into()),
                 weight,
+                priority: 0,
                 cell: Arc::new(HostCell::new(Health::Healthy, Admission::Open)),
             };
             let spec = ClusterSpec {

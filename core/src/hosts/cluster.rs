@@ -16,6 +16,8 @@ pub struct HostSpec {
     pub endpoint: Endpoint,
     /// Its share of new sessions, 1 to 65535.
     pub weight: u16,
+    /// Hosts of a higher number get new sessions only as far as those of lower ones cannot take them.
+    pub priority: u8,
     /// Its state, carried over from the previous snapshot when the host was in it.
     pub cell: Arc<HostCell>,
 }
@@ -42,6 +44,7 @@ pub struct Host {
     address: Box<str>,
     endpoint: Endpoint,
     weight: u16,
+    priority: u8,
     cell: Arc<HostCell>,
 }
 
@@ -107,6 +110,11 @@ impl Host {
         self.weight
     }
 
+    /// Its place in the order of priorities; 0 comes first.
+    pub fn priority(&self) -> u8 {
+        self.priority
+    }
+
     /// Its state.
     #[inline]
     pub fn cell(&self) -> &HostCell {
@@ -140,7 +148,13 @@ impl Cluster {
             let hash_of =
                 |&at: &u32| hosts.get(at as usize).map_or(0, |host: &Host| hash(host.address.as_bytes()));
             index.insert_unique(hash(address.as_bytes()), position, hash_of);
-            hosts.push(Host { address, endpoint: host.endpoint, weight: host.weight, cell: host.cell });
+            hosts.push(Host {
+                address,
+                endpoint: host.endpoint,
+                weight: host.weight,
+                priority: host.priority,
+                cell: host.cell,
+            });
         }
         let hosts: Box<[Host]> = hosts.into();
         let balancer = Balancer::compile(spec.balance, spec.panic_percent, &hosts);
@@ -197,6 +211,7 @@ mod tests {
         let host = |text: &&str| HostSpec {
             endpoint: Endpoint::Tcp(text.parse().unwrap()),
             weight: 1,
+            priority: 0,
             cell: Arc::default(),
         };
         ClusterSpec {

@@ -86,7 +86,12 @@ impl Drop for Proxy {
 
 /// One listener, one route, one cluster of these hosts, no affinity.
 pub fn snapshot(hosts: &[Endpoint], limits: Limits) -> Snapshot {
-    let host = |endpoint: &Endpoint| HostSpec { endpoint: endpoint.clone(), weight: 1, cell: Arc::default() };
+    let host = |endpoint: &Endpoint| HostSpec {
+        endpoint: endpoint.clone(),
+        weight: 1,
+        priority: 0,
+        cell: Arc::default(),
+    };
     let cluster = Cluster::compile(ClusterSpec {
         name: "hosts".into(),
         hosts: hosts.iter().map(host).collect(),
