@@ -859,7 +859,7 @@ fn clusters_that_cannot_be() {
             ]
             .concat(),
             &[
-                "homing.yaml:10:50: clusters[0].hosts[0].priority: expected a whole number from 0 to 127, found the number 128; choose one of these",
+                "homing.yaml:10:52: clusters[0].hosts[0].priority: expected a whole number from 0 to 127, found the number 128; choose one of these",
             ],
         ),
         (
