@@ -451,6 +451,8 @@ def trial(options, listeners, clusters, hosts, envoy, homing):
     report(options, tally, reasons, took)
     report_counters(counts)
     problems += shares_too_small(options, reasons)
+    # Each request of a case that was cut down says the same.
+    problems = list(dict.fromkeys(problems))
     save(options, failures)
     for problem in problems[:FAILURES_SHOWN]:
         print(f"FAIL {problem}")
