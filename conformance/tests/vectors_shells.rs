@@ -314,7 +314,15 @@ fn repeat((received, requests): (Received, Vec<(String, Request)>), outcome: Out
 fn settings(snapshot: Snapshot, runtime: Runtime) -> Settings {
     let address = BindAddress::Tcp("127.0.0.1:0".parse().unwrap());
     let bind = Bind { id: ListenerId(0), name: "vector".into(), gateway: None, address };
-    Settings { snapshot, policies: Vec::new(), listeners: vec![bind], workers: 1, runtime, access_log: None }
+    Settings {
+        snapshot,
+        policies: Vec::new(),
+        listeners: vec![bind],
+        workers: 1,
+        runtime,
+        access_log: None,
+        watch: Duration::ZERO,
+    }
 }
 
 /// Keeps all records.
