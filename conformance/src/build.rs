@@ -178,6 +178,7 @@ impl Builder {
         let hosts = plan.addresses.iter().map(|address| HostSpec {
             endpoint: endpoint(address),
             weight: 1,
+            priority: 0,
             cell: self.cell(address),
         });
         let spec = ClusterSpec {

@@ -115,6 +115,9 @@ pub enum EnvoyCounter {
 }
 
 impl EnvoyCounter {
+    /// All four, in the order of the counters.
+    pub const ALL: [Self; 4] = [Self::Routed, Self::FailedOpen, Self::FailedClosed, Self::NoSession];
+
     /// Envoy's name for it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -16,6 +16,8 @@ pub struct HostSpec {
     pub endpoint: Endpoint,
     /// Its share of new sessions, 1 to 65535.
     pub weight: u16,
+    /// Hosts of a higher number get new sessions only as far as those of lower ones cannot take them.
+    pub priority: u8,
     /// Its state, carried over from the previous snapshot when the host was in it.
     pub cell: Arc<HostCell>,
 }
@@ -42,6 +44,7 @@ pub struct Host {
     address: Box<str>,
     endpoint: Endpoint,
     weight: u16,
+    priority: u8,
     written: (Health, Admission),
     cell: Arc<HostCell>,
 }
@@ -108,6 +111,11 @@ impl Host {
         self.weight
     }
 
+    /// Its place in the order of priorities; 0 comes first.
+    pub fn priority(&self) -> u8 {
+        self.priority
+    }
+
     /// Its state when its cluster was compiled: what the configuration says. The state now is in [`Host::cell`].
     pub fn written(&self) -> (Health, Admission) {
         self.written
@@ -151,6 +159,7 @@ impl Cluster {
                 address,
                 endpoint: host.endpoint,
                 weight: host.weight,
+                priority: host.priority,
                 written,
                 cell: host.cell,
             });
@@ -243,6 +252,7 @@ mod tests {
         let host = |text: &&str| HostSpec {
             endpoint: Endpoint::Tcp(text.parse().unwrap()),
             weight: 1,
+            priority: 0,
             cell: Arc::default(),
         };
         ClusterSpec {

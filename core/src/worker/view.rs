@@ -65,6 +65,7 @@ mod tests {
         let host = |port: u16| HostSpec {
             endpoint: Endpoint::Tcp(([127, 0, 0, 1], port).into()),
             weight: 1,
+            priority: 0,
             cell: Arc::default(),
         };
         Cluster::compile(ClusterSpec {

@@ -244,9 +244,8 @@ fn decode(values: &[String]) -> u8 {
         }
         match token::describe(value, token::now()) {
             Ok(text) => say(&format!("{text}\n")),
-            Err(error) => {
-                let verdict = "the session is placed anew (reason placed.malformed), strict or not";
-                say(&format!("no token: {error}\nverdict:  {verdict}\n"));
+            Err(text) => {
+                say(&format!("{text}\n"));
                 code = FAILED;
             }
         }

@@ -320,10 +320,12 @@ impl Changes {
         for host in new.hosts() {
             match old.find(host.address().as_bytes()).and_then(|id| old.host(id)) {
                 None => self.hosts_added.push(label(host)),
-                Some(known) if (known.weight(), known.written()) != (host.weight(), host.written()) => {
-                    self.hosts_changed.push(label(host));
+                Some(known) => {
+                    let told = |host: &Host| (host.weight(), host.priority(), host.written());
+                    if told(known) != told(host) {
+                        self.hosts_changed.push(label(host));
+                    }
                 }
-                Some(_) => {}
             }
         }
     }

@@ -11,6 +11,7 @@ use homing_core::log::LogSink;
 use homing_core::route::ListenerId;
 use homing_core::stats::Counters;
 use homing_core::worker::{Control, Phase};
+pub use homing_shell::Clock;
 use homing_shell::Job;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -80,6 +81,16 @@ enum Event {
     Ended(Result<(), String>),
 }
 
+/// What an embedding program sets itself, so that a run can be repeated: recordings are replayed with it.
+pub struct Embedding {
+    /// What time it is for every worker.
+    pub clock: Clock,
+    /// The first worker's random choices follow from it; further workers count up from it.
+    pub seed: u64,
+    /// Takes the first worker's records, in the place of a log on disk.
+    pub log: Box<dyn LogSink>,
+}
+
 /// A program in service: its workers, and the way to end them.
 #[derive(Debug)]
 pub struct Service {
@@ -110,7 +121,7 @@ pub fn launch(
         signals.add_signal(SIGHUP).map_err(ShellError::System)?;
     }
     let period = settings.watch;
-    let service = Service::start(settings, Some(events.clone()))?;
+    let service = Service::start(settings, Some(events.clone()), None)?;
     let keeper = match source {
         Some(source) => {
             let counters = service.counters.clone();
@@ -138,9 +149,20 @@ pub fn launch(
     outcome
 }
 
+impl fmt::Debug for Embedding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { clock, seed, log: _ } = self;
+        f.debug_struct("Embedding").field("clock", clock).field("seed", seed).finish_non_exhaustive()
+    }
+}
+
 impl Service {
     /// Opens the listeners and starts the workers.
-    fn start(settings: Settings, events: Option<Sender<Event>>) -> Result<Self, ShellError> {
+    fn start(
+        settings: Settings,
+        events: Option<Sender<Event>>,
+        embedding: Option<Embedding>,
+    ) -> Result<Self, ShellError> {
         let (shell, sentence) = choose(settings.runtime)?;
         let mut sockets: Vec<Vec<(ListenerId, Socket)>> = Vec::new();
         sockets.resize_with(settings.workers, Vec::new);
@@ -159,7 +181,7 @@ impl Service {
                 own.push((bind.id, socket));
             }
         }
-        let (sinks, log) = match &settings.access_log {
+        let (mut sinks, log) = match &settings.access_log {
             Some(log) => {
                 let names = settings.listeners.iter().map(|bind| bind.name.clone()).collect();
                 let (sinks, thread) =
@@ -168,12 +190,29 @@ impl Service {
             }
             None => (std::iter::repeat_with(|| None).take(settings.workers).collect::<Vec<_>>(), None),
         };
+        let (clock, base) = match embedding {
+            Some(Embedding { clock, seed, log }) => {
+                if let Some(first) = sinks.first_mut() {
+                    *first = Some(log);
+                }
+                (clock, Some(seed))
+            }
+            None => (Clock::start(), None),
+        };
         let ready = Ready { runtime: sentence, workers: settings.workers, addresses };
         let (handle, control) = Handle::new(settings);
         let mut service =
             Self { ready, handle, control, counters: Vec::new(), workers: Vec::new(), log, files };
         for (nth, (listeners, sink)) in sockets.into_iter().zip(sinks).enumerate() {
-            service.spawn(nth, shell, listeners, sink, events.clone())?;
+            let job = Job {
+                listeners,
+                control: Arc::clone(&service.control),
+                counters: Arc::default(),
+                log: sink,
+                seed: base.map_or_else(|| seed(nth), |base| base.wrapping_add(nth as u64)),
+                clock,
+            };
+            service.spawn(nth, shell, job, events.clone())?;
         }
         Ok(service)
     }
@@ -183,7 +222,15 @@ impl Service {
     /// # Errors
     /// When no shell can be started or a listener cannot be opened.
     pub fn embedded(settings: Settings) -> Result<Self, ShellError> {
-        Self::start(settings, None)
+        Self::start(settings, None, None)
+    }
+
+    /// The same, with a clock, a seed and a log of the caller's.
+    ///
+    /// # Errors
+    /// As for [`Service::embedded`].
+    pub fn embedded_with(settings: Settings, embedding: Embedding) -> Result<Self, ShellError> {
+        Self::start(settings, None, Some(embedding))
     }
 
     /// The counters of each worker.
@@ -245,13 +292,10 @@ impl Service {
         &mut self,
         nth: usize,
         shell: Shell,
-        listeners: Vec<(ListenerId, Socket)>,
-        log: Option<Box<dyn LogSink>>,
+        job: Job,
         events: Option<Sender<Event>>,
     ) -> Result<(), ShellError> {
-        let counters = Arc::new(Counters::default());
-        self.counters.push(Arc::clone(&counters));
-        let job = Job { listeners, control: Arc::clone(&self.control), counters, log, seed: seed(nth) };
+        self.counters.push(Arc::clone(&job.counters));
         let worker = move || {
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shell.run(job)));
             let result = match ended {

@@ -857,6 +857,19 @@ fn clusters_that_cannot_be() {
             ],
         ),
         (
+            "a priority above Envoy's",
+            [
+                LISTENER,
+                CLUSTER
+                    .replace("\"127.0.0.1:9001\"", "{ address: \"127.0.0.1:9001\", priority: 128 }")
+                    .as_str(),
+            ]
+            .concat(),
+            &[
+                "homing.yaml:10:52: clusters[0].hosts[0].priority: expected a whole number from 0 to 127, found the number 128; choose one of these",
+            ],
+        ),
+        (
             "unknown health",
             [
                 LISTENER,

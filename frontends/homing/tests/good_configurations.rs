@@ -9,7 +9,7 @@ use homing::config::{
     BindAddress, ConfigError, FlagSession, Flags, LogTarget, Runtime, Settings, compile_texts,
 };
 use homing_core::affinity::{CarrierSpec, PolicySpec};
-use homing_core::hosts::{Admission, Health, HealthSet};
+use homing_core::hosts::{Admission, Health, HealthSet, Host};
 use homing_core::limits::Limits;
 use homing_core::rng::Rng;
 use homing_core::route::{Action, Forward, PolicyId, Rewrite, Route, Session};
@@ -260,6 +260,7 @@ fn every_value_reaches_its_place() {
 
     let hosts = settings.snapshot.clusters[0].hosts();
     assert_eq!((hosts[2].weight(), hosts[2].cell().health()), (2, Health::Degraded));
+    assert_eq!(hosts.iter().map(Host::priority).collect::<Vec<_>>(), [0, 0, 0, 1]);
     assert_eq!(settings.snapshot.clusters[3].hosts()[1].address(), "/run/agents/b.sock");
 }
 

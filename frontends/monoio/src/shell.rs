@@ -91,7 +91,7 @@ impl State {
 /// The ring cannot be set up, or a listener cannot be taken over.
 pub fn run(mut job: Job, ring: Ring) -> io::Result<()> {
     let mut runtime = ring.builder().enable_timer().build()?;
-    let clock = Clock::start();
+    let clock = job.clock;
     let precise = job.log.is_some();
     let mut worker = job.worker();
     worker.now = clock.now();

@@ -38,12 +38,16 @@ pub struct Job {
     pub log: Option<Box<dyn LogSink>>,
     /// All random choices of the worker follow from it.
     pub seed: u64,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 /// Reads both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
+    /// Where the wall clock stands still; `None`: it goes as the system's does.
+    fixed: Option<UnixSecs>,
 }
 
 impl std::fmt::Debug for Job {
@@ -82,16 +86,23 @@ pub fn link_limits(control: &Control) -> LinkLimits {
 impl Clock {
     /// A clock whose ticks count from now.
     pub fn start() -> Self {
-        Self { origin: Instant::now() }
+        Self { origin: Instant::now(), fixed: None }
+    }
+
+    /// The same, but the wall clock stands at `wall`, so that what was recorded at that moment can be run again.
+    pub fn fixed(wall: UnixSecs) -> Self {
+        Self { origin: Instant::now(), fixed: Some(wall) }
     }
 
     /// Both clocks.
     pub fn now(&self) -> Now {
         let tick = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // A wall clock before 1970 is a broken clock; every token is then far from its end.
-        let wall =
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Now { tick: Tick::from_millis(tick), wall: UnixSecs::new(wall) }
+        let wall = self.fixed.unwrap_or_else(|| {
+            // A wall clock before 1970 is a broken clock; every token is then far from its end.
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            UnixSecs::new(since.map_or(0, |since| since.as_secs()))
+        });
+        Now { tick: Tick::from_millis(tick), wall }
     }
 }
 

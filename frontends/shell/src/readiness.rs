@@ -134,7 +134,7 @@ impl<S: Shell> Hub<S> {
     pub fn new(job: &mut Job, shell: S) -> Self {
         // Read before the snapshot is: one that is published in between is then taken twice rather than missed.
         let published = job.control.published();
-        let clock = Clock::start();
+        let clock = job.clock;
         let mut worker = job.worker();
         worker.now = clock.now();
         let now = worker.now.tick;

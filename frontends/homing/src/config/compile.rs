@@ -218,7 +218,7 @@ impl<'m> Compiler<'m, '_> {
                     continue;
                 }
                 let cell = Arc::new(HostCell::new(host.health, host.admission));
-                hosts.push(HostSpec { endpoint, weight: host.weight, cell });
+                hosts.push(HostSpec { endpoint, weight: host.weight, priority: host.priority, cell });
             }
         }
         let spec = ClusterSpec {

@@ -82,7 +82,7 @@ impl Flags {
             let value =
                 parse_upstream(text).inspect_err(|(what, remedy)| problems.add(&at, what, remedy)).ok()?;
             let (health, admission) = (Health::default(), Admission::default());
-            Some(HostModel { address: Placed { value, at }, weight: 1, health, admission })
+            Some(HostModel { address: Placed { value, at }, weight: 1, priority: 0, health, admission })
         });
         let hosts = hosts.collect();
         let at = At::option("--upstream");

@@ -111,6 +111,7 @@ pub(super) struct ClusterModel {
 pub(super) struct HostModel {
     pub(super) address: Placed<Upstream>,
     pub(super) weight: u16,
+    pub(super) priority: u8,
     pub(super) health: Health,
     pub(super) admission: Admission,
 }
@@ -154,6 +155,8 @@ pub(super) fn read(document: &Node, problems: &mut Problems) -> Option<Model> {
 
 /// Most workers that can be asked for.
 pub(super) const WORKERS_MAX: usize = 1024;
+/// Envoy's bound on a host's priority.
+const PRIORITY_MAX: u8 = 127;
 
 fn workers(node: &Node, problems: &mut Problems) -> Option<usize> {
     whole(1..=WORKERS_MAX as u64)(node, problems).and_then(|count| usize::try_from(count).ok())
@@ -668,6 +671,7 @@ fn host(node: &Node, problems: &mut Problems) -> Option<HostModel> {
         return Some(HostModel {
             address,
             weight: 1,
+            priority: 0,
             health: Health::default(),
             admission: Admission::default(),
         });
@@ -675,12 +679,15 @@ fn host(node: &Node, problems: &mut Problems) -> Option<HostModel> {
     let mut fields = Fields::open(node, "a host", problems)?;
     let address = fields.required("address", "address: 10.0.0.1:80", problems, placed(upstream));
     let weight = fields.optional("weight", problems, whole(1..=u16::MAX.into()));
+    let priority = fields.optional("priority", problems, whole(0..=PRIORITY_MAX.into()));
     let status = fields.optional("health", problems, health).unwrap_or_default();
     let admissions = [Admission::Open, Admission::Draining, Admission::Leaving, Admission::Barred];
     let admission = fields.optional("admission", problems, choice(&admissions.map(|it| (it.as_str(), it))));
     fields.finish(problems);
     let weight = weight.and_then(|weight| u16::try_from(weight).ok()).unwrap_or(1);
-    Some(HostModel { address: address?, weight, health: status, admission: admission.unwrap_or_default() })
+    let priority = priority.and_then(|priority| u8::try_from(priority).ok()).unwrap_or_default();
+    let admission = admission.unwrap_or_default();
+    Some(HostModel { address: address?, weight, priority, health: status, admission })
 }
 
 fn upstream(node: &Node, problems: &mut Problems) -> Option<Upstream> {
