@@ -4,7 +4,7 @@
 //! command line is wrong; in that case nothing was started and no socket opened.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -25,6 +25,7 @@ const MISUSED: u8 = 2;
 
 const RUN_USAGE: &str = "\
 homing run [OPTIONS] FILE...
+       homing run [OPTIONS] --envoy BOOTSTRAP
        homing run [OPTIONS] --listen ADDRESS --upstream ADDRESS (--cookie NAME [--ttl TIME] | --header NAME) [--strict]";
 
 /// Sends every request home: a reverse proxy with strong session affinity.
@@ -42,8 +43,11 @@ enum Command {
     /// Checks files and says what would run; opens no socket.
     Check {
         /// Homing's file, and documents of Gloo beside it.
-        #[arg(required = true, value_name = "FILE")]
+        #[arg(required_unless_present = "envoy", value_name = "FILE", conflicts_with = "envoy")]
         files: Vec<PathBuf>,
+        /// Envoy's bootstrap, in YAML or JSON, instead of a file of Homing's.
+        #[arg(long, value_name = "BOOTSTRAP")]
+        envoy: Option<PathBuf>,
     },
     /// Runs two small upstreams and the proxy before them, and says what to try.
     Demo(Demo),
@@ -56,8 +60,15 @@ enum Command {
 #[command(override_usage = RUN_USAGE)]
 struct Run {
     /// Homing's file, and documents of Gloo beside it.
-    #[arg(value_name = "FILE", required_unless_present = "listen", conflicts_with_all = ["listen", "upstream"])]
+    #[arg(
+        value_name = "FILE",
+        required_unless_present_any = ["listen", "envoy"],
+        conflicts_with_all = ["listen", "upstream", "envoy"]
+    )]
     files: Vec<PathBuf>,
+    /// Envoy's bootstrap, in YAML or JSON, instead of a file of Homing's.
+    #[arg(long, value_name = "BOOTSTRAP", conflicts_with_all = ["listen", "upstream"])]
+    envoy: Option<PathBuf>,
     /// Address to listen on, such as 127.0.0.1:8080; may be repeated.
     #[arg(long, value_name = "ADDRESS", requires = "upstream")]
     listen: Vec<String>,
@@ -151,7 +162,7 @@ enum Token {
 pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(options) => start(&options),
-        Command::Check { files } => check(&files),
+        Command::Check { files, envoy } => check(&files, envoy.as_deref()),
         Command::Demo(options) => demo(&options),
         Command::Token(Token::Decode { values }) => decode(&values),
         Command::Token(Token::Encode { address, ttl, expires, form, session }) => {
@@ -183,14 +194,22 @@ fn start(options: &Run) -> u8 {
     }
 }
 
-fn check(files: &[PathBuf]) -> u8 {
-    match config::load(files) {
+fn check(files: &[PathBuf], envoy: Option<&Path>) -> u8 {
+    match load(files, envoy) {
         Ok(settings) => {
+            for note in &settings.notes {
+                eprintln!("note: {note}");
+            }
             say(&summary::describe(&settings));
             OK
         }
         Err(error) => misconfigured(&error),
     }
+}
+
+/// The settings of files: Envoy's bootstrap, or those of Homing.
+fn load(files: &[PathBuf], envoy: Option<&Path>) -> Result<Settings, ConfigError> {
+    envoy.map_or_else(|| config::load(files), config::load_bootstrap)
 }
 
 fn demo(options: &Demo) -> u8 {
@@ -301,8 +320,10 @@ impl Demo {
 impl Run {
     /// What is to run: the files or the options, with `--workers` and `--runtime` on top.
     fn settings(&self) -> Result<Settings, ConfigError> {
-        let mut settings =
-            if self.listen.is_empty() { config::load(&self.files)? } else { self.flags().compile()? };
+        let mut settings = match self.listen.as_slice() {
+            [] => load(&self.files, self.envoy.as_deref())?,
+            _ => self.flags().compile()?,
+        };
         if let Some(workers) = self.workers {
             settings.workers = workers.into();
         }

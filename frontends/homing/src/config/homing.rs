@@ -26,7 +26,7 @@ use super::{AccessLog, BindAddress, LogTarget, Runtime};
 /// Longest path of a unix socket on Linux, without the final NUL.
 const SOCKET_PATH_MAX: usize = 107;
 /// Longest body of a fixed response, in bytes: it leaves with its head from the smallest window.
-const BODY_MAX: usize = 8 * 1024;
+pub(super) const BODY_MAX: usize = 8 * 1024;
 const _: () = assert!(BODY_MAX <= WINDOW_SMALL - HEADROOM - INSERT_MAX, "a fixed response must fit a window");
 
 /// One file.
@@ -55,6 +55,17 @@ pub(super) struct Listener {
     pub(super) session: Option<Placed<SessionModel>>,
     pub(super) marks: Marks,
     pub(super) routes: Option<Vec<Route>>,
+    pub(super) lookup: Lookup,
+}
+
+/// Which routes a host name may take.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Lookup {
+    /// The first whose host and path match.
+    #[default]
+    First,
+    /// Those of the most specific domain alone, as in Envoy's virtual hosts.
+    Domain,
 }
 
 #[derive(Debug)]
@@ -101,7 +112,24 @@ pub(super) struct ClusterModel {
     pub(super) balance: Balance,
     pub(super) panic_percent: u8,
     pub(super) override_status: HealthSet,
+    pub(super) family: Family,
     pub(super) hosts: Vec<HostModel>,
+}
+
+/// Which addresses of a name become hosts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Family {
+    /// All.
+    #[default]
+    Any,
+    /// Those of IPv4.
+    V4,
+    /// Those of IPv6.
+    V6,
+    /// Those of IPv4, and where there is none those of IPv6.
+    V4First,
+    /// Those of IPv6, and where there is none those of IPv4.
+    V6First,
 }
 
 #[derive(Clone, Debug)]
@@ -187,7 +215,16 @@ fn listener(node: &Node, problems: &mut Problems) -> Option<Listener> {
     let routes = fields.optional("routes", problems, routes);
     fields.finish(problems);
     let (name, address) = (name?, address?);
-    Some(Listener { at: node.at.clone(), name, gateway, address, session, marks, routes })
+    Some(Listener {
+        at: node.at.clone(),
+        name,
+        gateway,
+        address,
+        session,
+        marks,
+        routes,
+        lookup: Lookup::First,
+    })
 }
 
 fn bind_address(node: &Node, problems: &mut Problems) -> Option<BindAddress> {
@@ -208,7 +245,8 @@ pub(super) fn parse_bind(text: &str) -> Result<BindAddress, (String, String)> {
     })
 }
 
-fn socket_path(path: &str) -> Result<PathBuf, (String, String)> {
+/// The path of a unix socket; else what is wrong, and the remedy.
+pub(super) fn socket_path(path: &str) -> Result<PathBuf, (String, String)> {
     if !path.starts_with('/') || path.contains('\0') {
         let what = format!("{path:?} is not the path of a socket");
         return Err((what, "write an absolute path, such as unix:/run/app.sock".into()));
@@ -316,7 +354,8 @@ fn finish_answer(fields: Fields<'_>, problems: &mut Problems) {
     });
 }
 
-fn domain(node: &Node, problems: &mut Problems) -> Option<Domain> {
+/// A host name, or a pattern for some.
+pub(super) fn domain(node: &Node, problems: &mut Problems) -> Option<Domain> {
     let given = text(node, problems)?;
     let name = given.to_ascii_lowercase();
     if name == "*" {
@@ -355,7 +394,7 @@ fn path_match(node: &Node, problems: &mut Problems) -> Option<PathMatch> {
 }
 
 /// A path as it is on the wire: `/`, then printable ASCII without `?` and `#`.
-fn url_path(node: &Node, problems: &mut Problems) -> Option<Box<str>> {
+pub(super) fn url_path(node: &Node, problems: &mut Problems) -> Option<Box<str>> {
     let path = text(node, problems)?;
     if !path.starts_with('/') {
         problems.add(
@@ -450,18 +489,7 @@ fn forward(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<ForwardMo
     let entries = fields.optional("forward", problems, entries);
     let session = fields.optional("statefulSession", problems, session(Dialect::Homing));
     let rewrite = fields.optional("rewrite", problems, rewrite);
-    let host_rewrite = fields.optional("hostRewrite", problems, |node, problems| {
-        let name = text(node, problems)?;
-        if name.chars().any(|c| !c.is_ascii_graphic() || "/@?#\\\"<>^`{|}".contains(c)) {
-            problems.add(
-                &node.at,
-                format!("{name:?} cannot stand in `host`"),
-                "write a host name, with or without a port",
-            );
-            return None;
-        }
-        field_value(node, problems)
-    });
+    let host_rewrite = fields.optional("hostRewrite", problems, host_text);
     let (request, response) = fields.optional("headers", problems, headers).unwrap_or_default();
     let timeout = fields.optional("timeout", problems, time);
     let retry = fields.optional("retry", problems, retry).unwrap_or_default();
@@ -477,6 +505,20 @@ fn forward(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<ForwardMo
         retry,
         upgrades,
     })
+}
+
+/// What may stand in `host`.
+pub(super) fn host_text(node: &Node, problems: &mut Problems) -> Option<FieldValue> {
+    let name = text(node, problems)?;
+    if name.chars().any(|c| !c.is_ascii_graphic() || "/@?#\\\"<>^`{|}".contains(c)) {
+        problems.add(
+            &node.at,
+            format!("{name:?} cannot stand in `host`"),
+            "write a host name, with or without a port",
+        );
+        return None;
+    }
+    field_value(node, problems)
 }
 
 fn entries(node: &Node, problems: &mut Problems) -> Option<Vec<Entry>> {
@@ -597,7 +639,8 @@ const PROXY_FIELDS: [&str; 9] = [
     "upgrade",
 ];
 
-fn free_name(node: &Node, problems: &mut Problems) -> Option<homing_core::field::FieldName> {
+/// The name of a field that rules may touch.
+pub(super) fn free_name(node: &Node, problems: &mut Problems) -> Option<homing_core::field::FieldName> {
     let name = field_name(node, problems)?;
     if name.as_str() == "host" {
         problems.add(&node.at, "`host` is not changed by rules", "use `hostRewrite`");
@@ -629,7 +672,15 @@ fn cluster(node: &Node, problems: &mut Problems) -> Option<ClusterModel> {
     });
     let panic_percent = u8::try_from(panic_percent).unwrap_or_default();
     let (name, (hosts, _)) = (name?, hosts.unwrap_or_default());
-    Some(ClusterModel { at: node.at.clone(), name, balance, panic_percent, override_status, hosts })
+    Some(ClusterModel {
+        at: node.at.clone(),
+        name,
+        balance,
+        panic_percent,
+        override_status,
+        family: Family::Any,
+        hosts,
+    })
 }
 
 fn health(node: &Node, problems: &mut Problems) -> Option<Health> {
