@@ -1,4 +1,5 @@
-//! Writes the three committed lists, and the lines `Vectors` of the ledger, as they should be; the diff is for review.
+//! Writes the three committed lists, what becomes of the recorder's bootstraps, and the lines `Vectors` of the ledger,
+//! as they should be; the diff is for review.
 //!
 //! `cargo run -p homing-conformance --bin classify`
 
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 use homing_conformance::vectors::classes::{Lists, classify};
-use homing_conformance::vectors::{Mode, all, ledger};
+use homing_conformance::vectors::{Mode, all, bootstrap, ledger};
 
 fn main() -> ExitCode {
     match write() {
@@ -52,6 +53,7 @@ fn write() -> Result<usize, String> {
     save("vectors/same.txt", &lists.same)?;
     save("vectors/divergence.txt", &lists.divergence)?;
     save("vectors/absent.txt", &lists.absent)?;
+    save("vectors/bootstraps.txt", &bootstrap::list()?)?;
     save("DIVERGENCES.md", &ledger::with_vectors(&lists.rows()))?;
     Ok(open)
 }

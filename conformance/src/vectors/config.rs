@@ -38,9 +38,8 @@ pub struct Config {
     _note: Option<String>,
     // `config` vectors
     pub(super) filter: Option<Value>,
-    pub(super) routes: Option<Vec<RouteConfig>>,
-    #[serde(default)]
-    pub(super) typed_per_filter_config: Overrides,
+    pub(super) routes: Option<Value>,
+    pub(super) typed_per_filter_config: Option<Value>,
 }
 
 /// A field that counts by being there.

@@ -21,10 +21,10 @@ use homing_core::snapshot::{Listener, Marks, ServerField, Snapshot};
 use serde_json::Value;
 
 use super::config::{
-    ClusterConfig, HealthStatus, HostConfig, Overrides, PathConfig, PerRoute, RetryPolicy, RouteAction,
-    RouteConfig, StatefulSession, VirtualHostConfig, duration,
+    ClusterConfig, Config, HealthStatus, HostConfig, Overrides, PathConfig, PerRoute, RetryPolicy,
+    RouteAction, RouteConfig, StatefulSession, VirtualHostConfig, duration,
 };
-use super::{Vector, run};
+use super::{Vector, bootstrap, run};
 
 /// The stateful session filter's name.
 const FILTER: &str = "envoy.filters.http.stateful_session";
@@ -38,8 +38,6 @@ pub enum Feature {
     CircuitBreakers,
     /// Ring hash, Maglev, hash policies.
     ConsistentHashing,
-    /// Envoy's own configuration form.
-    EnvoyConfiguration,
     /// Two session filters in one chain.
     FilterChains,
     /// A second attempt while the first is still awaited.
@@ -67,7 +65,6 @@ impl Feature {
             Self::AggregateClusters => "aggregate clusters",
             Self::CircuitBreakers => "circuit breakers",
             Self::ConsistentHashing => "consistent hashing",
-            Self::EnvoyConfiguration => "envoy configuration",
             Self::FilterChains => "filter chains",
             Self::Hedging => "hedging",
             Self::Http2 => "http/2",
@@ -90,8 +87,15 @@ pub enum Refusal {
     Policy(PolicyError),
     /// Homing takes no such name or status.
     Field(FieldError),
-    /// The form is not Envoy's; in `config` vectors Envoy says so too.
+    /// The form is not Envoy's.
     Form(String),
+    /// Homing takes no such bootstrap.
+    Bootstrap {
+        /// The first field that it refuses.
+        path: Box<str>,
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -101,6 +105,7 @@ impl fmt::Display for Refusal {
             Self::Policy(error) => write!(f, "{error}"),
             Self::Field(error) => write!(f, "{error}"),
             Self::Form(error) => write!(f, "{error}"),
+            Self::Bootstrap { path, what } => write!(f, "{path}: {what}"),
         }
     }
 }
@@ -123,6 +128,11 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// A snapshot of one listener that was made elsewhere; nothing is counted.
+    pub fn of(snapshot: Snapshot) -> Self {
+        Self { snapshot: Arc::new(snapshot), counted: Vec::new(), stateless: false }
+    }
+
     /// Whether Envoy has counters for requests under this policy (SEMANTICS 6 and 7).
     pub fn is_counted(&self, session: Session) -> bool {
         match session {
@@ -180,42 +190,47 @@ pub fn prepare(vector: &Vector) -> Result<Setup, Refusal> {
     Ok(Setup { snapshot: Arc::new(snapshot), counted: builder.counted, stateless })
 }
 
-/// Judges the configuration of a `config` vector as far as Homing has a form for it.
+/// Judges the configuration of a `config` vector, in the form in which Envoy was given it.
 ///
 /// # Errors
 /// Why Homing takes no such configuration.
 pub fn validate(vector: &Vector) -> Result<(), Refusal> {
-    let config = &vector.config;
-    if config.cluster.is_some() {
-        return Err(Feature::EnvoyConfiguration.into());
+    let bootstrap = bootstrap::of_case(&vector.config).map_err(Refusal::Form)?;
+    let Err(error) = bootstrap::load(&bootstrap) else { return Ok(()) };
+    let Some(problem) = error.problems().first() else { return Err(Refusal::Form("nothing".into())) };
+    // The core's own words, where the core has any.
+    if let Err(refusal @ (Refusal::Policy(_) | Refusal::Field(_))) = policies(&vector.config) {
+        return Err(refusal);
     }
+    Err(Refusal::Bootstrap { path: problem.at.path.clone(), what: problem.what.clone() })
+}
+
+/// Compiles the session policies of a `config` vector one by one.
+fn policies(config: &Config) -> Result<(), Refusal> {
+    let form = |error: serde_json::Error| Refusal::Form(error.to_string());
     let mut sessions = Vec::new();
     // A listener without the filter has `null` in its place.
     if let Some(filter) = &config.filter {
-        sessions.push(StatefulSession::read(filter.clone()).map_err(form_is_envoys)?);
+        sessions.push(StatefulSession::read(filter.clone())?);
     }
-    let routes = config.routes.iter().flatten().map(|route| &route.typed_per_filter_config);
-    for overrides in routes.chain([&config.typed_per_filter_config]) {
+    let routes: Option<Vec<RouteConfig>> =
+        config.routes.clone().map(serde_json::from_value).transpose().map_err(form)?;
+    let host: Option<Overrides> =
+        config.typed_per_filter_config.clone().map(serde_json::from_value).transpose().map_err(form)?;
+    let routes = routes.into_iter().flatten().map(|route| route.typed_per_filter_config);
+    for overrides in routes.chain(host) {
         let Some(value) = overrides.get(FILTER) else { continue };
-        match PerRoute::read(value.clone()).map_err(form_is_envoys)? {
+        match PerRoute::read(value.clone())? {
             PerRoute::Disabled => {}
             PerRoute::Session(session) => sessions.push(session),
         }
     }
     for session in &sessions {
-        if let Some(spec) = session.policy().map_err(form_is_envoys)? {
+        if let Some(spec) = session.policy()? {
             Policy::compile(spec).map_err(Refusal::Policy)?;
         }
     }
     Ok(())
-}
-
-/// What is wrong with the form alone would test this parser, not Homing.
-fn form_is_envoys(refusal: Refusal) -> Refusal {
-    match refusal {
-        Refusal::Form(_) => Feature::EnvoyConfiguration.into(),
-        other => other,
-    }
 }
 
 /// The session settings of a place in the configuration.

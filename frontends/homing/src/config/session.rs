@@ -279,14 +279,6 @@ fn attributes(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<(Box<str>
         Some(Placed { value: Some(("SameSite", value.into())), at: node.at.clone() })
     }));
     add(fields.optional("partitioned", problems, switch("Partitioned")));
-    check_attributes(all, problems)
-}
-
-/// The attributes in the policy's form, once each was found to be given once.
-pub(super) fn check_attributes(
-    all: Vec<Placed<(String, String)>>,
-    problems: &mut Problems,
-) -> Vec<(Box<str>, Box<str>)> {
     for (nth, this) in all.iter().enumerate() {
         let same = |other: &&Placed<(String, String)>| other.value.0.eq_ignore_ascii_case(&this.value.0);
         if all.iter().take(nth).any(|other| same(&other)) {

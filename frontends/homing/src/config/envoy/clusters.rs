@@ -49,7 +49,11 @@ pub(super) fn cluster(
     let mut message = Message::open(node, "a cluster", problems)?;
     let name = message.required("name", "name: app", problems, placed(text));
     let kinds = [("STATIC", 0, Discovery::Static), ("STRICT_DNS", 1, Discovery::StrictDns)];
-    let kind = message.optional("type", problems, choice(&kinds)).unwrap_or(Discovery::Static);
+    let kind = match message.take("type") {
+        None => Discovery::Static,
+        // A kind that is not known may well take names.
+        Some(node) => choice(&kinds)(node, problems).unwrap_or(Discovery::StrictDns),
+    };
     let balance = message.optional("lb_policy", problems, choice(&BALANCES)).unwrap_or_default();
     message.optional("least_request_lb_config", problems, two_choices);
     let place = message.take("connect_timeout");

@@ -8,8 +8,7 @@ use homing_core::field::Status;
 use super::super::error::{Placed, Problems};
 use super::super::reader::{any_text, boolean, text};
 use super::super::session::{
-    SessionModel, attribute, check_attributes, check_browser_rules, cookie_name, cookie_path,
-    session_field_name,
+    SessionModel, attribute, check_browser_rules, cookie_name, cookie_path, session_field_name,
 };
 use super::super::tree::{Kind, Node};
 use super::message::{Message, items, number, time};
@@ -148,18 +147,20 @@ fn cookie(node: &Node, problems: &mut Problems) -> Option<CookieSpec> {
     let ttl = message.optional("ttl", problems, time).unwrap_or(Duration::ZERO);
     let attributes = message.optional("attributes", problems, items(cookie_attribute));
     message.finish(problems);
-    let attributes = check_attributes(attributes.unwrap_or_default().0, problems);
+    // One that is given twice is written twice, as by Envoy.
+    let attributes: Vec<_> = attributes.unwrap_or_default().0;
+    let attributes = attributes.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     let cookie = CookieSpec { name: name?.into(), path: path.unwrap_or_default().into(), ttl, attributes };
     check_browser_rules(&cookie, node, problems);
     Some(cookie)
 }
 
-fn cookie_attribute(node: &Node, problems: &mut Problems) -> Option<Placed<(String, String)>> {
+fn cookie_attribute(node: &Node, problems: &mut Problems) -> Option<(String, String)> {
     let mut message = Message::open(node, "an attribute", problems)?;
     let name = message.required("name", "name: Secure", problems, attribute::name);
     let value = message.optional("value", problems, attribute::value);
     message.finish(problems);
-    Some(Placed { value: (name?, value.unwrap_or_default()), at: node.at.clone() })
+    Some((name?, value.unwrap_or_default()))
 }
 
 /// What `typed_per_filter_config` says about the session. Its keys are the names of filters as the chain has them, and
