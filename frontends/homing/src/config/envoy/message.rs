@@ -138,10 +138,13 @@ impl<'n> Message<'n> {
         });
     }
 
-    /// Notes every field that nobody took.
+    /// Notes every field that nobody took, unless it is one of Envoy's that is not set.
     pub(super) fn finish(self, problems: &mut Problems) {
-        for (key, _) in self.entries {
+        for (key, value) in self.entries {
             let Some(text) = key.text.as_deref() else { continue };
+            if matches!(value.kind, Kind::Null) && absent::feature(text).is_some() {
+                continue;
+            }
             if self.known.iter().any(|known| *known == text || camel(known) == text) {
                 continue;
             }
