@@ -11,7 +11,8 @@ use std::time::Duration;
 use homing::config::{AccessLog, ConfigError, LogTarget, Settings, compile_bootstrap};
 use homing_core::affinity::CarrierSpec;
 use homing_core::balance::Balance;
-use homing_core::hosts::{Health, HealthSet};
+use homing_core::field::FieldValue;
+use homing_core::hosts::{Health, HealthSet, Host};
 use homing_core::route::{Action, Domain, Forward, PathMatch, PolicyId, Rewrite, Route, Session};
 use homing_core::snapshot::ServerField;
 
@@ -153,10 +154,12 @@ fn session(settings: &Settings, session: Session) -> String {
     let policy = match session {
         Session::None => return "none".into(),
         Session::Disabled => return "disabled".into(),
-        Session::Policy(PolicyId(id)) => settings.policies.get(id as usize).unwrap(),
+        Session::Policy(PolicyId(id)) => settings.policies.get(id as usize),
     };
-    match &policy.carrier {
-        CarrierSpec::Header { name } => format!("{}{}", name.as_str(), if policy.strict { "!" } else { "" }),
+    match policy.map(|policy| (&policy.carrier, policy.strict)) {
+        Some((CarrierSpec::Header { name }, strict)) => {
+            format!("{}{}", name.as_str(), if strict { "!" } else { "" })
+        }
         other => format!("{other:?}"),
     }
 }
@@ -350,7 +353,7 @@ fn actions_become_the_cores() {
     let found = forward(&settings, "", "/f").unwrap();
     assert_eq!(&*route(&settings, "", "/f").unwrap().name, "first");
     assert_eq!(found.rewrite, Some(Rewrite::Prefix("/g".into())));
-    assert_eq!(found.host_rewrite.as_ref().map(|host| host.as_str()), Some("h.example"));
+    assert_eq!(found.host_rewrite.as_ref().map(FieldValue::as_str), Some("h.example"));
     assert_eq!(found.response_timeout, Some(Duration::ZERO));
     let on = found.retry.on;
     assert!(on.connect_failure && on.reset && on.gateway_error && !on.server_error);
@@ -404,7 +407,7 @@ fn clusters_keep_weights_health_and_families() {
             ..Parts::cluster(&format!("type: STRICT_DNS, {family}"))
         }
         .settings();
-        let hosts: Vec<_> = settings.snapshot.clusters[0].hosts().iter().map(|host| host.address()).collect();
+        let hosts: Vec<_> = settings.snapshot.clusters[0].hosts().iter().map(Host::address).collect();
         assert_eq!(hosts, expected, "{name} {family}");
         assert_eq!(settings.notes[0].what, "this name is resolved once, at start; Envoy goes on asking");
     }
@@ -417,6 +420,7 @@ const HCM: &str = "static_resources.listeners[0].filter_chains[0].filters[0].typ
 
 /// Each is refused in exactly these words, at this path.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table is long")]
 fn what_cannot_be_honoured_is_named_by_its_path() {
     let rest = "remove this field, or leave its job to Envoy";
     let absent = |path: &str, feature: &str| (path.to_owned(), format!("Homing has no {feature}; {rest}"));
