@@ -82,7 +82,7 @@ impl Parts {
         let (manager, filter, hosts) = (&self.manager, &self.filter, &self.hosts);
         format!(
             "{{ name: {name}, address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}, \
-             filter_chains: [{{ filters: [{{ name: hcm, typed_config: {{ \"@type\": {MANAGER}, {manager} \
+             filter_chains: [{{ filters: [{{ name: hcm, typed_config: {{ \"@type\": {MANAGER}, stat_prefix: s, {manager} \
              http_filters: [{{ name: sticky, typed_config: {{ \"@type\": {FILTER}, {filter} }} }}, \
              {{ name: router, typed_config: {{ \"@type\": {ROUTER} }} }}], \
              route_config: {{ virtual_hosts: [{hosts}] }} }} }}] }}] }}"
@@ -224,7 +224,7 @@ fn defaults_are_envoys() {
 #[test]
 fn the_manager_steers_marks_limits_and_upgrades() {
     let settings = Parts::manager(
-        "use_remote_address: true, generate_request_id: false, server_name: edge, stat_prefix: s, codec_type: HTTP1, \
+        "use_remote_address: true, generate_request_id: false, server_name: edge, codec_type: HTTP1, \
          upgrade_configs: [{ upgrade_type: websocket }], stream_idle_timeout: 7s, request_headers_timeout: 3s, \
          delayed_close_timeout: 0.5s, max_request_headers_kb: 8, http_protocol_options: { accept_http_10: true }, \
          common_http_protocol_options: { idle_timeout: 9s, max_headers_count: 50 }, \
@@ -572,7 +572,7 @@ fn the_form_itself_is_checked() {
             "static_resources: { listeners: [] }".into(),
             "there are no listeners, so that nothing would be served",
         ),
-        (Parts::manager("stat_prefix: a, statPrefix: b,").text(), "this field was already given on line 4"),
+        (Parts::manager("statPrefix: b,").text(), "this field was already given on line 4"),
     ] {
         let error = compile_bootstrap("b.yaml", &text, &resolve).err().map(|error| error.to_string());
         assert!(error.as_ref().is_some_and(|error| error.contains(said)), "{said}: {error:?}\n{text}");
