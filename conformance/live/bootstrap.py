@@ -19,6 +19,7 @@ import argparse
 import base64
 import json
 import os
+import random
 import re
 import socket
 import tempfile
@@ -29,6 +30,7 @@ import world
 
 EXAMPLE = os.path.join(world.ROOT, "docs", "examples", "envoy", "bootstrap.yaml")
 ROUNDS = 8
+PATHS, PATHS_SEED = 1000, 2026
 # Of the example: ports of hosts by cluster, and the one that is drained.
 STABLE, DRAINED, CANARY = (9001, 9002), 9003, 9004
 LISTENERS = (8080, 9901)
@@ -184,6 +186,24 @@ class Trial:
                 first, *_ = world.head_of(client.buffer)
             self.check(f"{proxy.name} passes a WebSocket to its session's host", b" 101 " in first, client.buffer)
 
+    def paths(self):
+        """Random paths have the same normal form, which the host sees; without one, a path is refused."""
+        pieces = ["/", "/", ".", "..", "a", "b;x", ";", "%2e", "%2F", "%5c", "\\", "%41", "%7e", "..;x", ".;y", "%20",
+                  "{", "|", "'", "=", "%c3%a9", "%00", "?"]
+        chance = random.Random(PATHS_SEED)
+        wrong, refused, home = [], 0, self.header(self.address[STABLE[0]])
+        for _ in range(PATHS):
+            target = "/" + "".join(chance.choice(pieces) for _ in range(chance.randint(1, 9)))
+            theirs, ours = ([answer.status, answer.saw and answer.saw[0]] for answer in
+                            (self.ask(proxy, "/api/x" + target, home) for proxy in self.proxies))
+            # Envoy passes on dots with parameters that come to light behind a backslash or an escape.
+            hidden = theirs[1] is not None and re.search(rb"/\.\.?;", theirs[1].split(b"?")[0])
+            refused += ours[0] == 400
+            if theirs != ours and not (ours == [400, None] and hidden):
+                wrong.append(f"{target}: envoy {theirs}, homing {ours}")
+        enough = 0 < refused < PATHS / 2
+        self.check(f"{PATHS} random paths, seed {PATHS_SEED}, {refused} refused", enough and not wrong, wrong[:5])
+
     def weights(self):
         """New sessions are drawn by weight: of the canary's tenth, not one in 300 is as good as impossible."""
         for proxy in self.proxies:
@@ -220,7 +240,7 @@ def main():
             proxies.append(Homing(folder, path, options.runtime, binary))
             trial = Trial(*proxies, address)
             for part in (trial.own_answers, trial.cookies, trial.one_cluster, trial.strict, trial.drained,
-                         trial.disabled, trial.upgrades, trial.weights):
+                         trial.disabled, trial.upgrades, trial.paths, trial.weights):
                 part()
             for proxy in proxies:
                 trial.check(f"{proxy.name} is still there", proxy.is_alive(), proxy.log)

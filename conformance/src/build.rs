@@ -163,7 +163,7 @@ impl Builder {
             generation: self.generation,
             listeners: vec![Listener {
                 name: "main".into(),
-                routes: RouteTable { virtual_hosts: virtual_hosts.collect() },
+                routes: RouteTable { virtual_hosts: virtual_hosts.collect(), ..RouteTable::default() },
                 marks: self.marks.clone(),
             }],
             policies: policies.collect(),

@@ -117,7 +117,6 @@ fn the_list_of_absent_features_only_shrinks() {
         ("http/2", 7),
         ("internal redirects", 2),
         ("outlier detection", 2),
-        ("path normalisation", 15),
         ("priorities", 6),
         ("request mirroring", 4),
         ("subset balancing", 6),

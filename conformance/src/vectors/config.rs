@@ -118,8 +118,8 @@ pub(super) struct ConnectionManager {
     pub(super) upgrade_configs: Vec<Value>,
     #[serde(default)]
     pub(super) normalize_path: bool,
-    #[serde(default, rename = "merge_slashes")]
-    _merge_slashes: bool,
+    #[serde(default)]
+    pub(super) merge_slashes: bool,
     #[serde(default)]
     pub(super) use_remote_address: bool,
     pub(super) codec_type: Option<String>,

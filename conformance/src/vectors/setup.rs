@@ -13,6 +13,7 @@ use homing_core::hosts::{
     Admission, Cluster, ClusterId, ClusterSpec, Endpoint, HealthSet, HostCell, HostSpec,
 };
 use homing_core::limits::Limits;
+use homing_core::path::PathRules;
 use homing_core::route::{
     Action, Domain, FieldRules, Forward, PathMatch, PolicyId, Redirect, Retry, RetryOn, Rewrite, Route,
     RouteTable, Session, VirtualHost, WeightedCluster,
@@ -48,8 +49,6 @@ pub enum Feature {
     InternalRedirects,
     /// Taking hosts out that answer badly.
     OutlierDetection,
-    /// Rewriting paths to their normal form.
-    PathNormalisation,
     /// Hosts of last resort.
     Priorities,
     /// Sending a copy of the request elsewhere.
@@ -70,7 +69,6 @@ impl Feature {
             Self::Http2 => "http/2",
             Self::InternalRedirects => "internal redirects",
             Self::OutlierDetection => "outlier detection",
-            Self::PathNormalisation => "path normalisation",
             Self::Priorities => "priorities",
             Self::RequestMirroring => "request mirroring",
             Self::SubsetBalancing => "subset balancing",
@@ -176,7 +174,12 @@ pub fn prepare(vector: &Vector) -> Result<Setup, Refusal> {
         server: ServerField::Overwrite("envoy".into()),
         date: true,
     };
-    let listener = Listener { name: "vector".into(), routes: RouteTable { virtual_hosts }, marks };
+    let paths = manager.map_or_else(PathRules::default, |manager| PathRules {
+        normalize: manager.normalize_path,
+        merge_slashes: manager.merge_slashes,
+    });
+    let routes = RouteTable { virtual_hosts, paths };
+    let listener = Listener { name: "vector".into(), routes, marks };
     let taken = listener.routes.find(b"t.example", &run::path_of(vector));
     if let Some(feature) = taken.and_then(|(_, route)| builder.absent.get(route.path.as_str())) {
         return Err((*feature).into());
@@ -256,7 +259,6 @@ fn missing_from_listener(vector: &Vector) -> Option<Feature> {
     match () {
         () if is_http2 => Some(Feature::Http2),
         () if several => Some(Feature::FilterChains),
-        () if manager.is_some_and(|manager| manager.normalize_path) => Some(Feature::PathNormalisation),
         () => None,
     }
 }

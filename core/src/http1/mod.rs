@@ -22,6 +22,7 @@ mod framing;
 mod head;
 mod request;
 mod response;
+mod target;
 
 pub use answer::{Answer, Keep, NoRoom, reason};
 pub use chunked::{ChunkError, Chunks, Piece, Scan};
@@ -33,3 +34,4 @@ pub use head::{
 };
 pub use request::{Method, RequestHead, cannot_be_request, leading_empty_lines, parse_request};
 pub use response::{ResponseHead, cannot_be_response, parse_response};
+pub use target::path_span;

@@ -13,6 +13,7 @@ use homing_core::affinity::CarrierSpec;
 use homing_core::balance::Balance;
 use homing_core::field::FieldValue;
 use homing_core::hosts::{Health, HealthSet, Host};
+use homing_core::path::PathRules;
 use homing_core::route::{Action, Domain, Forward, PathMatch, PolicyId, Rewrite, Route, Session};
 use homing_core::snapshot::ServerField;
 
@@ -224,7 +225,7 @@ fn defaults_are_envoys() {
 #[test]
 fn the_manager_steers_marks_limits_and_upgrades() {
     let settings = Parts::manager(
-        "use_remote_address: true, generate_request_id: false, server_name: edge, codec_type: HTTP1, \
+        "use_remote_address: true, generate_request_id: false, normalizePath: true, server_name: edge, codec_type: HTTP1, \
          upgrade_configs: [{ upgrade_type: websocket }], stream_idle_timeout: 7s, request_headers_timeout: 3s, \
          delayed_close_timeout: 0.5s, max_request_headers_kb: 8, http_protocol_options: { accept_http_10: true }, \
          common_http_protocol_options: { idle_timeout: 9s, max_headers_count: 50 }, \
@@ -242,6 +243,8 @@ fn the_manager_steers_marks_limits_and_upgrades() {
     assert_eq!(marks.server, ServerField::Overwrite("edge".into()));
     assert!(!marks.trust_inbound && marks.forwarded_for && !marks.request_id);
     assert!(forward(&settings, "", "/").unwrap().upgrades);
+    let paths = settings.snapshot.listeners[0].routes.paths;
+    assert_eq!(paths, PathRules { normalize: true, merge_slashes: false });
     assert_eq!(settings.access_log, Some(AccessLog { target: LogTarget::Stdout }));
     let passes = Parts::manager("server_header_transformation: PASS_THROUGH,").settings();
     assert_eq!(passes.snapshot.listeners[0].marks.server, ServerField::Pass);
@@ -428,7 +431,6 @@ fn what_cannot_be_honoured_is_named_by_its_path() {
     let cluster = "static_resources.clusters[0]";
     let cases: Vec<(Parts, (String, String))> = vec![
         (Parts { top: "dynamic_resources: {}".into(), ..Parts::default() }, absent("dynamic_resources", "xDS")),
-        (Parts::manager("normalizePath: true,"), absent(&format!("{HCM}.normalizePath"), "path normalisation")),
         (
             Parts::manager("codec_type: HTTP2,"),
             (format!("{HCM}.codec_type"), "Homing has no http/2; use one of: AUTO, HTTP1".into()),

@@ -3,5 +3,6 @@
 mod answer;
 mod edit;
 mod events;
+mod paths;
 mod request;
 mod response;

@@ -76,6 +76,10 @@ impl Exchange {
             self.request_due = worker.now.tick.after(head_timeout);
             self.machine.move_request(RequestState::Head);
         }
+        if let Err(error) = self.normalise_path(window, worker) {
+            self.reject(error, worker);
+            return Step::Hold;
+        }
         match head_end(window.live(), self.scanned) {
             Some(length) if length > head_max => self.reject(too_long(window, head_max), worker),
             Some(length) => return self.accept(window, length, worker),
@@ -213,7 +217,7 @@ impl Exchange {
     }
 
     /// Applies the edits in the window, which is enlarged if they need it. Returns the length of the new head.
-    fn apply_edits(
+    pub(super) fn apply_edits(
         &mut self,
         window: &mut Window,
         length: usize,

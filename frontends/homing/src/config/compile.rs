@@ -284,7 +284,10 @@ impl<'m> Compiler<'m, '_> {
         let name = listener.name.value.as_str().into();
         CoreListener {
             name,
-            routes: self.table(routes, &sessions, listener.lookup),
+            routes: RouteTable {
+                virtual_hosts: self.virtual_hosts(routes, &sessions, listener.lookup),
+                paths: listener.paths,
+            },
             marks: listener.marks.clone(),
         }
     }
@@ -361,7 +364,7 @@ impl<'m> Compiler<'m, '_> {
     }
 
     /// One virtual host for each domain, with every route that covers it.
-    fn table(&self, routes: &[Route], sessions: &[Sessions], lookup: Lookup) -> RouteTable {
+    fn virtual_hosts(&self, routes: &[Route], sessions: &[Sessions], lookup: Lookup) -> Vec<VirtualHost> {
         let mut domains: Vec<&Domain> = Vec::new();
         let mut seen = std::collections::HashSet::new();
         for domain in routes.iter().flat_map(|route| &route.domains) {
@@ -392,7 +395,7 @@ impl<'m> Compiler<'m, '_> {
                     .collect(),
             }
         };
-        RouteTable { virtual_hosts: domains.iter().map(virtual_host).collect() }
+        domains.iter().map(virtual_host).collect()
     }
 
     fn route(&self, nth: usize, route: &Route, sessions: &Sessions) -> CoreRoute {

@@ -3,6 +3,7 @@
 use homing_core::balance::Balance;
 use homing_core::hosts::{Admission, Health, HealthSet};
 use homing_core::limits::Limits;
+use homing_core::path::PathRules;
 use homing_core::route::{Domain, FieldRules, PathMatch, Retry};
 use homing_core::snapshot::Marks;
 
@@ -75,6 +76,7 @@ impl Flags {
                 session: session.clone(),
                 marks: Marks::default(),
                 lookup: Lookup::First,
+                paths: PathRules::default(),
                 routes: None,
             })
         });

@@ -11,6 +11,7 @@ use homing_core::balance::Balance;
 use homing_core::field::{FieldValue, Status};
 use homing_core::hosts::{Admission, Health, HealthSet};
 use homing_core::limits::{HEADROOM, INSERT_MAX, Limits, WINDOW_SMALL};
+use homing_core::path::PathRules;
 use homing_core::route::{Domain, FieldRules, PathMatch, Redirect, Retry, RetryOn, Rewrite};
 use homing_core::snapshot::{Marks, ServerField};
 
@@ -56,6 +57,7 @@ pub(super) struct Listener {
     pub(super) marks: Marks,
     pub(super) routes: Option<Vec<Route>>,
     pub(super) lookup: Lookup,
+    pub(super) paths: PathRules,
 }
 
 /// Which routes a host name may take.
@@ -212,6 +214,10 @@ fn listener(node: &Node, problems: &mut Problems) -> Option<Listener> {
     let address = fields.required("address", "address: 127.0.0.1:8080", problems, placed(bind_address));
     let session = fields.optional("statefulSession", problems, session(Dialect::Homing));
     let marks = marks(&mut fields, problems);
+    let paths = PathRules {
+        normalize: fields.optional("normalizePath", problems, boolean).unwrap_or(false),
+        merge_slashes: fields.optional("mergeSlashes", problems, boolean).unwrap_or(false),
+    };
     let routes = fields.optional("routes", problems, routes);
     fields.finish(problems);
     let (name, address) = (name?, address?);
@@ -224,6 +230,7 @@ fn listener(node: &Node, problems: &mut Problems) -> Option<Listener> {
         marks,
         routes,
         lookup: Lookup::First,
+        paths,
     })
 }
 

@@ -5,7 +5,7 @@ use super::message::camel;
 
 /// Field (or enum value), and what it asks for. The names are those of the conformance suite's list of what is absent,
 /// where that has one.
-const FEATURES: [(&str, &str); 59] = [
+const FEATURES: [(&str, &str); 57] = [
     ("access_log_options", "access log of this form"),
     ("active_health_check", "active health checks"),
     ("additional_addresses", "further addresses of one host"),
@@ -45,13 +45,11 @@ const FEATURES: [(&str, &str); 59] = [
     ("locality_weighted_lb_config", "weights of localities"),
     ("lrs_config", "load reports"),
     ("matcher", "matching trees"),
-    ("merge_slashes", "path normalisation"),
     ("metadata_match", "subset balancing"),
-    ("normalize_path", "path normalisation"),
     ("outlier_detection", "outlier detection"),
     ("overload_manager", "overload manager"),
     ("path_separated_prefix", "match on whole segments; two routes, with `path` and `prefix`, do the same"),
-    ("path_with_escaped_slashes_action", "path normalisation"),
+    ("path_with_escaped_slashes_action", "unescaping of slashes"),
     ("query_parameters", "match on a query"),
     ("rate_limits", "rate limits"),
     ("rds", "xDS"),

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use homing_core::limits::{FIELDS_MAX, Limits};
+use homing_core::path::PathRules;
 use homing_core::snapshot::{Marks, ServerField};
 
 use super::super::error::{At, Placed, Problems};
@@ -27,6 +28,7 @@ const STDOUT_LOG: &str = "envoy.extensions.access_loggers.stream.v3.StdoutAccess
 pub(super) struct Manager {
     pub(super) session: Option<Placed<SessionModel>>,
     pub(super) marks: Marks,
+    pub(super) paths: PathRules,
     /// None: they could not be read.
     pub(super) routes: Option<Vec<Route>>,
 }
@@ -98,6 +100,10 @@ pub(super) fn read(
     // AUTO also takes HTTP/2 with prior knowledge, which Homing answers with 505.
     message.optional("codec_type", problems, choice(&[("AUTO", 0, ()), ("HTTP1", 1, ())]));
     let marks = marks(&mut message, problems);
+    let paths = PathRules {
+        normalize: message.optional("normalize_path", problems, boolean).unwrap_or(false),
+        merge_slashes: message.optional("merge_slashes", problems, boolean).unwrap_or(false),
+    };
     limits(&mut message, shared, problems);
     message.optional("http_protocol_options", problems, http1);
     let log = message.optional("access_log", problems, access_log);
@@ -111,13 +117,11 @@ pub(super) fn read(
         .required("route_config", example, problems, |node, problems| route_config(node, around, problems));
     fixed(&mut message, problems);
     message.finish(problems);
-    Some(Manager { session: filters.session, marks, routes })
+    Some(Manager { session: filters.session, marks, paths, routes })
 }
 
 /// Switches that can only say what Homing does.
 fn fixed(message: &mut Message<'_>, problems: &mut Problems) {
-    message.fixed("normalize_path", false, problems);
-    message.fixed("merge_slashes", false, problems);
     let kept = [("IMPLEMENTATION_SPECIFIC_DEFAULT", 0, ()), ("KEEP_UNCHANGED", 1, ())];
     message.optional("path_with_escaped_slashes_action", problems, choice(&kept));
     message.fixed("add_user_agent", false, problems);

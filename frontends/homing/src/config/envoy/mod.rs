@@ -142,6 +142,7 @@ fn listener(node: &Node, number: usize, shared: &mut Shared, problems: &mut Prob
         marks: manager.marks,
         routes: manager.routes,
         lookup: Lookup::Domain,
+        paths: manager.paths,
     })
 }
 
