@@ -6,10 +6,6 @@ use super::message::camel;
 /// Field (or enum value), and what it asks for. The names are those of the conformance suite's list of what is absent,
 /// where that has one.
 const FEATURES: [(&str, &str); 57] = [
-    ("access_log_options", "access log of this form"),
-    ("active_health_check", "active health checks"),
-    ("additional_addresses", "further addresses of one host"),
-    ("api_listener", "listener of this kind"),
     ("CLUSTER_PROVIDED", "aggregate clusters, nor others of a type of their own"),
     ("EDS", "discovery of endpoints"),
     ("HTTP2", "http/2"),
@@ -18,6 +14,10 @@ const FEATURES: [(&str, &str); 57] = [
     ("MAGLEV", "consistent hashing"),
     ("ORIGINAL_DST", "clusters of the original destination"),
     ("RING_HASH", "consistent hashing"),
+    ("access_log_options", "access log of this form"),
+    ("active_health_check", "active health checks"),
+    ("additional_addresses", "further addresses of one host"),
+    ("api_listener", "listener of this kind"),
     ("cds_config", "xDS"),
     ("circuit_breakers", "circuit breakers"),
     ("cluster_header", "choice of a cluster by a request's header"),
