@@ -168,6 +168,8 @@ impl Builder {
                 name: "main".into(),
                 routes: RouteTable { virtual_hosts: virtual_hosts.collect(), paths: self.paths },
                 marks: self.marks.clone(),
+                connections: 0,
+                gate: Arc::default(),
             }],
             policies: policies.collect(),
             clusters,

@@ -179,7 +179,7 @@ pub fn prepare(vector: &Vector) -> Result<Setup, Refusal> {
         merge_slashes: manager.merge_slashes,
     });
     let routes = RouteTable { virtual_hosts, paths };
-    let listener = Listener { name: "vector".into(), routes, marks };
+    let listener = Listener { name: "vector".into(), routes, marks, connections: 0, gate: Arc::default() };
     let taken = listener.routes.find(b"t.example", &run::path_of(vector));
     if let Some(feature) = taken.and_then(|(_, route)| builder.absent.get(route.path.as_str())) {
         return Err((*feature).into());

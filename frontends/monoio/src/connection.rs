@@ -19,6 +19,7 @@ use std::task::{Context, Poll};
 
 use homing_core::clock::Tick;
 use homing_core::exchange::{Dial, Dialed, Direction, Exchange, LinkOrder, Over, Step};
+use homing_core::gate::Permit;
 use homing_core::route::ListenerId;
 use homing_core::window::Window;
 use homing_core::worker::{LinkKey, Obtained, Phase};
@@ -68,7 +69,13 @@ struct Conn {
 }
 
 /// Serves one connection from accept to close.
-pub(crate) async fn serve(shell: Rc<Shell>, key: u32, id: ListenerId, client: String, mut stream: TcpStream) {
+pub(crate) async fn serve(
+    shell: Rc<Shell>,
+    key: u32,
+    (id, permit): (ListenerId, Permit),
+    client: String,
+    mut stream: TcpStream,
+) {
     loop {
         // Boxed, so that a resting connection's task is small.
         let (end, returned) = Box::pin(busy(&shell, key, id, &client, stream)).await;
@@ -80,7 +87,10 @@ pub(crate) async fn serve(shell: Rc<Shell>, key: u32, id: ListenerId, client: St
             break;
         }
     }
-    shell.state.borrow_mut().remove(key);
+    drop(permit);
+    let mut state = shell.state.borrow_mut();
+    state.remove(key);
+    state.wake_accepting();
 }
 
 /// Waits until a resting client speaks; false: it has had its time, or the program stops.

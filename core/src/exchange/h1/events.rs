@@ -314,6 +314,7 @@ impl Exchange {
             RequestState::Idle => {
                 self.resting = true;
                 self.drop_link(LinkOrder::Pool);
+                self.attempt.rest();
                 self.request_due = worker.now.tick.after(self.limits(worker).keep_alive_timeout);
             }
             RequestState::Head => {

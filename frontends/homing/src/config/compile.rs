@@ -24,7 +24,7 @@ use super::homing::{
     ActionModel, ClusterModel, Family, ForwardModel, HostModel, Listener, Lookup, Model, Route, Upstream,
 };
 use super::session::SessionModel;
-use super::{Bind, BindAddress, Resolve, Settings, default_workers};
+use super::{Bind, BindAddress, Resolve, Settings, WATCH, default_workers};
 
 /// Compiles `model` with the sessions that `options` bind to its listeners. The value is only good if no problem
 /// was noted.
@@ -61,6 +61,7 @@ pub(super) fn compile(
         runtime: model.runtime.unwrap_or_default(),
         access_log: model.access_log,
         notes: problems.take_notes(),
+        watch: model.watch.unwrap_or(WATCH),
     })
 }
 
@@ -289,6 +290,8 @@ impl<'m> Compiler<'m, '_> {
                 paths: listener.paths,
             },
             marks: listener.marks.clone(),
+            connections: listener.connections,
+            gate: Arc::default(),
         }
     }
 

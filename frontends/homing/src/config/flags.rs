@@ -77,6 +77,7 @@ impl Flags {
                 marks: Marks::default(),
                 lookup: Lookup::First,
                 paths: PathRules::default(),
+                connections: 0,
                 routes: None,
             })
         });
@@ -108,6 +109,7 @@ impl Flags {
             workers: None,
             runtime: None,
             access_log: None,
+            watch: None,
         }
     }
 

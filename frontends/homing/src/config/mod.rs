@@ -21,6 +21,7 @@ mod session;
 mod tree;
 
 use core::fmt;
+use core::time::Duration;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -53,7 +54,12 @@ pub struct Settings {
     pub access_log: Option<AccessLog>,
     /// What was taken and has less effect than its author may think. Empty for a file of Homing's own.
     pub notes: Vec<Note>,
+    /// How often the files are looked at for changes; zero: never.
+    pub watch: Duration,
 }
+
+/// How often the files are looked at where the configuration does not say.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// A listener's socket.
 #[derive(Clone, Debug)]

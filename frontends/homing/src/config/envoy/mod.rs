@@ -67,6 +67,7 @@ pub(super) fn read(document: &Node, problems: &mut Problems) -> Option<Model> {
         workers: None,
         runtime: None,
         access_log: shared.access_log(),
+        watch: None,
     })
 }
 
@@ -140,6 +141,7 @@ fn listener(node: &Node, number: usize, shared: &mut Shared, problems: &mut Prob
         address: address?,
         session: manager.session,
         marks: manager.marks,
+        connections: 0,
         routes: manager.routes,
         lookup: Lookup::Domain,
         paths: manager.paths,
