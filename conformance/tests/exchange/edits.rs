@@ -69,9 +69,9 @@ fn a_path_in_its_normal_form_is_what_everybody_sees() {
             &mut lab,
             "POST /a/./b/%2e%2e//c%7E?x=/../y HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nb/..",
         );
-        lab.client_send(id, b"GET http://x/a|b\\c HTTP/1.1\r\nhost: x\r\n\r\n".to_vec());
-        lab.client_send(id, b"GET /a/..;p/%68idden HTTP/1.1\r\nhost: x\r\n\r\n".to_vec());
-        lab.client_send(id, b"GET /%zz HTTP/1.1\r\nhost: x\r\n\r\n".to_vec());
+        lab.client_send(id, b"GET http://x/a|b\\c HTTP/1.1\r\nhost: x\r\n\r\n");
+        lab.client_send(id, b"GET /a/..;p/%68idden HTTP/1.1\r\nhost: x\r\n\r\n");
+        lab.client_send(id, b"GET /%zz HTTP/1.1\r\nhost: x\r\n\r\n");
         lab.run();
         let seen: Vec<_> = lab.requests().iter().map(|(_, request)| request.target.clone()).collect();
         assert_eq!(seen, ["/a/c~?x=/../y", "/a%7Cb/c"]);
