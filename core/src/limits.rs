@@ -19,6 +19,9 @@ pub const WINDOW_LARGE: usize = 64 * 1024 + HEADROOM;
 /// Most bytes of windows that one client connection holds: a large one for each direction. Connections to hosts have none
 /// of their own.
 pub const CONNECTION_BUFFERS_MAX: usize = 2 * WINDOW_LARGE;
+/// While one worker's connections hold more windows than this, one that is between requests holds none: it is waited for
+/// without a buffer, which costs a little more when the next request comes.
+pub const IDLE_WINDOWS: usize = 128;
 /// Most field lines in a head.
 pub const FIELDS_MAX: usize = 100;
 /// Longest chunk extension that is passed on, per chunk.

@@ -11,7 +11,7 @@
 //! with news on both sides is driven once.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::task::{Context, Poll, Waker};
@@ -20,7 +20,7 @@ use std::time::Duration;
 use homing_core::clock::Tick;
 use homing_core::route::ListenerId;
 use homing_shell::readiness::{Conn, Driven, Hub, Shell, Wire};
-use homing_shell::{Job, accept, connected};
+use homing_shell::{Job, accept, connected, receive_now, send_now};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Registry, Token};
@@ -281,7 +281,7 @@ impl Wire for Stream {
         if !self.readable {
             return Poll::Pending;
         }
-        match self.socket.read(into) {
+        match receive_now(&self.socket, into) {
             Ok(count) => {
                 // epoll(7): a read that returns less than was asked for has drained the stream.
                 self.readable = count == into.len() || self.ended;
@@ -299,7 +299,7 @@ impl Wire for Stream {
         if !self.writable {
             return Poll::Pending;
         }
-        match self.socket.write(from) {
+        match send_now(&self.socket, from) {
             Ok(count) => {
                 self.writable = count == from.len();
                 Poll::Ready(Ok(count))
