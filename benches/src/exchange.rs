@@ -111,7 +111,7 @@ impl Exchanged {
             action: Action::Forward(Box::new(forward)),
         };
         let all = VirtualHost { name: "all".into(), domains: vec![Domain::Any], routes: vec![route] };
-        let routes = RouteTable { virtual_hosts: vec![all] };
+        let routes = RouteTable { virtual_hosts: vec![all], ..RouteTable::default() };
         let snapshot = Snapshot {
             generation: 0,
             listeners: vec![Listener {

@@ -2,6 +2,7 @@
 """Sends the same fresh, seeded random requests to the real Envoy and to Homing, and compares what they make of them.
 
     differential.py [--seed N] [--cases N] [--runtime monoio|mio|tokio] [--homing PROGRAM] [--only NUMBER] [-v]
+                    [--bootstrap]: Homing is started with --envoy and Envoy's own configuration
 
 Needs a release build (or --homing) and conformance/live/install.sh. 20,000 cases take about a minute.
 
@@ -398,6 +399,7 @@ def arguments():
     parser.add_argument("--seed", type=int, default=int(time.time()), help="by default the time")
     parser.add_argument("--cases", type=int, default=20_000)
     parser.add_argument("--runtime", default="monoio")
+    parser.add_argument("--bootstrap", action="store_true", help="Homing is given Envoy's configuration as it is")
     parser.add_argument("--homing", help="the program; by default target/release/homing")
     parser.add_argument("--envoy", help="the binary; by default that of .cache/venv")
     parser.add_argument("--only", type=int, help="this case alone")
@@ -409,14 +411,16 @@ def arguments():
 def main():
     options = arguments()
     binary = world.find_homing(options.homing)
-    print(f"seed {options.seed}, {options.cases} cases, on {options.runtime}", flush=True)
+    source = ", from Envoy's bootstrap" if options.bootstrap else ""
+    print(f"seed {options.seed}, {options.cases} cases, on {options.runtime}{source}", flush=True)
     with tempfile.TemporaryDirectory(prefix="homing-live-") as folder:
         hosts = world.Hosts()
         listeners, clusters = cases.settings(hosts.address)
         proxies = []
         try:
             proxies.append(world.Envoy(listeners, clusters, folder, options.envoy))
-            proxies.append(world.Homing(listeners, clusters, folder, options.runtime, binary))
+            source = {"from_bootstrap": options.bootstrap}
+            proxies.append(world.Homing(listeners, clusters, folder, options.runtime, binary, **source))
             return trial(options, listeners, clusters, hosts, *proxies)
         finally:
             for proxy in proxies:

@@ -447,18 +447,22 @@ def text_of(path):
         return ""
 
 
+def bootstrap(listeners, clusters):
+    """Envoy's configuration."""
+    return {
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
+        "static_resources": {
+            "listeners": [listener.envoy() for listener in listeners],
+            "clusters": [cluster.envoy() for cluster in clusters],
+        },
+    }
+
+
 class Envoy(Proxy):
     def __init__(self, listeners, clusters, work, binary=None):
         path, admin = os.path.join(work, "envoy.json"), os.path.join(work, "envoy-admin")
-        bootstrap = {
-            "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
-            "static_resources": {
-                "listeners": [listener.envoy() for listener in listeners],
-                "clusters": [cluster.envoy() for cluster in clusters],
-            },
-        }
         with open(path, "w") as file:
-            json.dump(bootstrap, file, indent=1)
+            json.dump(bootstrap(listeners, clusters), file, indent=1)
         options = ["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"]
         super().__init__(
             "envoy", [binary or find_envoy(), "-c", path, *options, "--admin-address-path", admin], work
@@ -483,21 +487,34 @@ class Envoy(Proxy):
 
 
 class Homing(Proxy):
-    def __init__(self, listeners, clusters, work, runtime, binary, name="homing"):
+    """With `from_bootstrap`, the configuration is Envoy's own; of that, only the access log is added."""
+
+    def __init__(self, listeners, clusters, work, runtime, binary, name="homing", from_bootstrap=False):
         path = os.path.join(work, f"{name}.yaml")
         self.access_log = os.path.join(work, f"{name}-access.log")
-        # JSON is YAML.
-        with open(path, "w") as file:
+        if from_bootstrap:
+            settings = self.logging(bootstrap(listeners, clusters))
+        else:
             settings = {
                 "accessLog": {"to": self.access_log, "format": "json"},
                 "listeners": [listener.homing() for listener in listeners],
                 "clusters": [cluster.homing() for cluster in clusters],
             }
+        # JSON is YAML.
+        with open(path, "w") as file:
             json.dump(settings, file, indent=1)
-        super().__init__(name, [binary, "run", path, "--runtime", runtime, "--workers", "1"], work)
+        source = ["--envoy", path] if from_bootstrap else [path]
+        super().__init__(name, [binary, "run", *source, "--runtime", runtime, "--workers", "1"], work)
         self.wait_for("ready line", lambda: "homing is ready" in text_of(self.log))
         ready = next(line for line in text_of(self.log).splitlines() if "homing is ready" in line)
         self.ports = {each: int(port) for each, port in re.findall(r"([\w-]+) on 127\.0\.0\.1:(\d+)", ready)}
+
+    def logging(self, settings):
+        kind = TYPE + "envoy.extensions.access_loggers.file.v3.FileAccessLog"
+        for listener in settings["static_resources"]["listeners"]:
+            manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+            manager["access_log"] = [{"name": "log", "typed_config": {"@type": kind, "path": self.access_log}}]
+        return settings
 
 
 def find_envoy():

@@ -12,6 +12,7 @@ use homing_core::balance::Balance;
 use homing_core::field::{FieldName, FieldValue, Status};
 use homing_core::hosts::{Cluster, ClusterId, ClusterSpec, Endpoint, HealthSet, HostCell, HostSpec};
 use homing_core::limits::Limits;
+use homing_core::path::PathRules;
 use homing_core::route::{
     Action, Domain, FieldRules, Forward, PathMatch, PolicyId, Redirect, Retry, Route, RouteTable, Session,
     VirtualHost, WeightedCluster,
@@ -25,6 +26,8 @@ pub struct Builder {
     pub limits: Limits,
     /// The fields that the listener adds.
     pub marks: Marks,
+    /// What is done to paths before they are looked up.
+    pub paths: PathRules,
     clusters: Vec<ClusterPlan>,
     policies: Vec<PolicySpec>,
     virtual_hosts: Vec<(String, Vec<RoutePlan>)>,
@@ -163,7 +166,7 @@ impl Builder {
             generation: self.generation,
             listeners: vec![Listener {
                 name: "main".into(),
-                routes: RouteTable { virtual_hosts: virtual_hosts.collect() },
+                routes: RouteTable { virtual_hosts: virtual_hosts.collect(), paths: self.paths },
                 marks: self.marks.clone(),
                 connections: 0,
                 gate: Arc::default(),

@@ -11,6 +11,7 @@
 //! a difference is written down in [`crate::projection`], and what each row of the ledger explains in [`ledger`].
 //! The format of a line is described in the README beside this crate.
 
+pub mod bootstrap;
 pub mod classes;
 pub mod compare;
 pub mod config;
@@ -49,6 +50,8 @@ pub struct Vector {
     pub mode: Mode,
     /// For people.
     pub note: String,
+    /// The recorder's listener, whose bootstrap has the same name; none in `config` vectors.
+    pub listener: Option<String>,
     /// The filter's and the listener's configuration.
     pub config: config::Config,
     /// The cluster, where it is more than plain round robin over `hosts`.

@@ -315,6 +315,7 @@ fn settings(snapshot: Snapshot, runtime: Runtime) -> Settings {
     let address = BindAddress::Tcp("127.0.0.1:0".parse().unwrap());
     let bind = Bind { id: ListenerId(0), name: "vector".into(), gateway: None, address };
     Settings {
+        notes: Vec::new(),
         snapshot,
         policies: Vec::new(),
         listeners: vec![bind],

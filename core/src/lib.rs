@@ -17,14 +17,14 @@
 //! uses a shell. `tests/architecture.rs` reads this drawing and holds the code to it.
 //!
 //! ```text
-//! clock, field, gate, limits, planted, rng
+//! clock, field, gate, limits, path, planted, rng
 //! token             → clock limits planted
 //! window            → limits
 //! carrier           → clock field planted token
 //! hosts + balance   → limits rng
 //! http1             → clock field limits window
 //! affinity          → carrier clock field hosts+balance limits planted token
-//! route             → field hosts+balance
+//! route             → field hosts+balance path
 //! stats             → affinity gate hosts+balance
 //! snapshot          → affinity gate hosts+balance limits route
 //! log               → clock route stats
@@ -35,7 +35,7 @@
 //! exchange          → affinity clock exchange::attempt exchange::body exchange::machine field hosts+balance http1
 //!                     limits log route stats window worker
 //! exchange::h1      → affinity clock exchange exchange::attempt exchange::body exchange::machine field
-//!                     hosts+balance http1 limits log rng route snapshot stats window worker
+//!                     hosts+balance http1 limits log path rng route snapshot stats window worker
 //! ```
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
@@ -50,6 +50,7 @@ pub mod hosts;
 pub mod http1;
 pub mod limits;
 pub mod log;
+pub mod path;
 pub mod planted;
 pub mod rng;
 pub mod route;

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use crate::field::{FieldName, FieldValue, Status};
 use crate::hosts::ClusterId;
+use crate::path::PathRules;
 
 /// Names a session policy within one snapshot.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -20,6 +21,8 @@ pub struct ListenerId(pub u32);
 pub struct RouteTable {
     /// In order of declaration; the most specific domain wins, then the first route that matches.
     pub virtual_hosts: Vec<VirtualHost>,
+    /// What is done to paths before they are looked up.
+    pub paths: PathRules,
 }
 
 /// Names a route within one table.
@@ -283,7 +286,7 @@ mod tests {
                 action: Action::Respond { status: Status::UNAVAILABLE, body: "".into() },
             }],
         };
-        RouteTable { virtual_hosts: domains.iter().map(virtual_host).collect() }
+        RouteTable { virtual_hosts: domains.iter().map(virtual_host).collect(), ..RouteTable::default() }
     }
 
     #[test]

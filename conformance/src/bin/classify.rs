@@ -1,5 +1,5 @@
-//! Writes the three committed lists, the lines `Vectors` of the ledger, and the table of compatibility in the project's
-//! README as they should be; the diff is for review.
+//! Writes the three committed lists, what becomes of the recorder's bootstraps, the lines `Vectors` of the ledger, and the
+//! table of compatibility in the project's README as they should be; the diff is for review.
 //!
 //! `cargo run -p homing-conformance --bin classify`
 
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 use homing_conformance::vectors::classes::{Lists, classify};
-use homing_conformance::vectors::{Mode, all, ledger, table};
+use homing_conformance::vectors::{Mode, all, bootstrap, ledger, table};
 
 /// As seen from this crate.
 const README: &str = "../README.md";
@@ -56,6 +56,7 @@ fn write() -> Result<usize, String> {
     save("vectors/same.txt", &lists.same)?;
     save("vectors/divergence.txt", &lists.divergence)?;
     save("vectors/absent.txt", &lists.absent)?;
+    save("vectors/bootstraps.txt", &bootstrap::list()?)?;
     save("DIVERGENCES.md", &ledger::with_vectors(&lists.rows()))?;
     let readme = fs::read_to_string(root.join(README)).map_err(|error| format!("{README}: {error}"))?;
     save(README, &table::with_table(&readme, &lists.same, &lists.divergence, &lists.absent)?)?;

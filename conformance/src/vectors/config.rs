@@ -38,9 +38,8 @@ pub struct Config {
     _note: Option<String>,
     // `config` vectors
     pub(super) filter: Option<Value>,
-    pub(super) routes: Option<Vec<RouteConfig>>,
-    #[serde(default)]
-    pub(super) typed_per_filter_config: Overrides,
+    pub(super) routes: Option<Value>,
+    pub(super) typed_per_filter_config: Option<Value>,
 }
 
 /// A field that counts by being there.
@@ -119,8 +118,8 @@ pub(super) struct ConnectionManager {
     pub(super) upgrade_configs: Vec<Value>,
     #[serde(default)]
     pub(super) normalize_path: bool,
-    #[serde(default, rename = "merge_slashes")]
-    _merge_slashes: bool,
+    #[serde(default)]
+    pub(super) merge_slashes: bool,
     #[serde(default)]
     pub(super) use_remote_address: bool,
     pub(super) codec_type: Option<String>,

@@ -177,6 +177,11 @@ fn configuration(refusal: &Refusal) -> Option<u16> {
         Refusal::Policy(PolicyError::FieldReserved(_)) => Some(26),
         Refusal::Field(FieldError::Status(_)) => Some(27),
         Refusal::Policy(PolicyError::InsertTooLong(_)) => Some(28),
+        Refusal::Bootstrap { path, what }
+            if path.ends_with(".strict") && what.starts_with("expected true or false") =>
+        {
+            Some(29)
+        }
         _ => None,
     }
 }

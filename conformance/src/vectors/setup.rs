@@ -13,6 +13,7 @@ use homing_core::hosts::{
     Admission, Cluster, ClusterId, ClusterSpec, Endpoint, HealthSet, HostCell, HostSpec,
 };
 use homing_core::limits::Limits;
+use homing_core::path::PathRules;
 use homing_core::route::{
     Action, Domain, FieldRules, Forward, PathMatch, PolicyId, Redirect, Retry, RetryOn, Rewrite, Route,
     RouteTable, Session, VirtualHost, WeightedCluster,
@@ -21,10 +22,10 @@ use homing_core::snapshot::{Listener, Marks, ServerField, Snapshot};
 use serde_json::Value;
 
 use super::config::{
-    ClusterConfig, HealthStatus, HostConfig, Overrides, PathConfig, PerRoute, RetryPolicy, RouteAction,
-    RouteConfig, StatefulSession, VirtualHostConfig, duration,
+    ClusterConfig, Config, HealthStatus, HostConfig, Overrides, PathConfig, PerRoute, RetryPolicy,
+    RouteAction, RouteConfig, StatefulSession, VirtualHostConfig, duration,
 };
-use super::{Vector, run};
+use super::{Vector, bootstrap, run};
 
 /// The stateful session filter's name.
 const FILTER: &str = "envoy.filters.http.stateful_session";
@@ -38,8 +39,6 @@ pub enum Feature {
     CircuitBreakers,
     /// Ring hash, Maglev, hash policies.
     ConsistentHashing,
-    /// Envoy's own configuration form.
-    EnvoyConfiguration,
     /// Two session filters in one chain.
     FilterChains,
     /// A second attempt while the first is still awaited.
@@ -50,8 +49,6 @@ pub enum Feature {
     InternalRedirects,
     /// Taking hosts out that answer badly.
     OutlierDetection,
-    /// Rewriting paths to their normal form.
-    PathNormalisation,
     /// Sending a copy of the request elsewhere.
     RequestMirroring,
     /// Choosing among a part of a cluster's hosts.
@@ -65,13 +62,11 @@ impl Feature {
             Self::AggregateClusters => "aggregate clusters",
             Self::CircuitBreakers => "circuit breakers",
             Self::ConsistentHashing => "consistent hashing",
-            Self::EnvoyConfiguration => "envoy configuration",
             Self::FilterChains => "filter chains",
             Self::Hedging => "hedging",
             Self::Http2 => "http/2",
             Self::InternalRedirects => "internal redirects",
             Self::OutlierDetection => "outlier detection",
-            Self::PathNormalisation => "path normalisation",
             Self::RequestMirroring => "request mirroring",
             Self::SubsetBalancing => "subset balancing",
         }
@@ -87,8 +82,15 @@ pub enum Refusal {
     Policy(PolicyError),
     /// Homing takes no such name or status.
     Field(FieldError),
-    /// The form is not Envoy's; in `config` vectors Envoy says so too.
+    /// The form is not Envoy's.
     Form(String),
+    /// Homing takes no such bootstrap.
+    Bootstrap {
+        /// The first field that it refuses.
+        path: Box<str>,
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -98,6 +100,7 @@ impl fmt::Display for Refusal {
             Self::Policy(error) => write!(f, "{error}"),
             Self::Field(error) => write!(f, "{error}"),
             Self::Form(error) => write!(f, "{error}"),
+            Self::Bootstrap { path, what } => write!(f, "{path}: {what}"),
         }
     }
 }
@@ -120,6 +123,11 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// A snapshot of one listener that was made elsewhere; nothing is counted.
+    pub fn of(snapshot: Snapshot) -> Self {
+        Self { snapshot: Arc::new(snapshot), counted: Vec::new(), stateless: false }
+    }
+
     /// Whether Envoy has counters for requests under this policy (SEMANTICS 6 and 7).
     pub fn is_counted(&self, session: Session) -> bool {
         match session {
@@ -163,13 +171,12 @@ pub fn prepare(vector: &Vector) -> Result<Setup, Refusal> {
         server: ServerField::Overwrite("envoy".into()),
         date: true,
     };
-    let listener = Listener {
-        name: "vector".into(),
-        routes: RouteTable { virtual_hosts },
-        marks,
-        connections: 0,
-        gate: Arc::default(),
-    };
+    let paths = manager.map_or_else(PathRules::default, |manager| PathRules {
+        normalize: manager.normalize_path,
+        merge_slashes: manager.merge_slashes,
+    });
+    let routes = RouteTable { virtual_hosts, paths };
+    let listener = Listener { name: "vector".into(), routes, marks, connections: 0, gate: Arc::default() };
     let taken = listener.routes.find(b"t.example", &run::path_of(vector));
     if let Some(feature) = taken.and_then(|(_, route)| builder.absent.get(route.path.as_str())) {
         return Err((*feature).into());
@@ -183,42 +190,47 @@ pub fn prepare(vector: &Vector) -> Result<Setup, Refusal> {
     Ok(Setup { snapshot: Arc::new(snapshot), counted: builder.counted, stateless })
 }
 
-/// Judges the configuration of a `config` vector as far as Homing has a form for it.
+/// Judges the configuration of a `config` vector, in the form in which Envoy was given it.
 ///
 /// # Errors
 /// Why Homing takes no such configuration.
 pub fn validate(vector: &Vector) -> Result<(), Refusal> {
-    let config = &vector.config;
-    if config.cluster.is_some() {
-        return Err(Feature::EnvoyConfiguration.into());
+    let bootstrap = bootstrap::of_case(&vector.config).map_err(Refusal::Form)?;
+    let Err(error) = bootstrap::load(&bootstrap) else { return Ok(()) };
+    let Some(problem) = error.problems().first() else { return Err(Refusal::Form("nothing".into())) };
+    // The core's own words, where the core has any.
+    if let Err(refusal @ (Refusal::Policy(_) | Refusal::Field(_))) = policies(&vector.config) {
+        return Err(refusal);
     }
+    Err(Refusal::Bootstrap { path: problem.at.path.clone(), what: problem.what.clone() })
+}
+
+/// Compiles the session policies of a `config` vector one by one.
+fn policies(config: &Config) -> Result<(), Refusal> {
+    let form = |error: serde_json::Error| Refusal::Form(error.to_string());
     let mut sessions = Vec::new();
     // A listener without the filter has `null` in its place.
     if let Some(filter) = &config.filter {
-        sessions.push(StatefulSession::read(filter.clone()).map_err(form_is_envoys)?);
+        sessions.push(StatefulSession::read(filter.clone())?);
     }
-    let routes = config.routes.iter().flatten().map(|route| &route.typed_per_filter_config);
-    for overrides in routes.chain([&config.typed_per_filter_config]) {
+    let routes: Option<Vec<RouteConfig>> =
+        config.routes.clone().map(serde_json::from_value).transpose().map_err(form)?;
+    let host: Option<Overrides> =
+        config.typed_per_filter_config.clone().map(serde_json::from_value).transpose().map_err(form)?;
+    let routes = routes.into_iter().flatten().map(|route| route.typed_per_filter_config);
+    for overrides in routes.chain(host) {
         let Some(value) = overrides.get(FILTER) else { continue };
-        match PerRoute::read(value.clone()).map_err(form_is_envoys)? {
+        match PerRoute::read(value.clone())? {
             PerRoute::Disabled => {}
             PerRoute::Session(session) => sessions.push(session),
         }
     }
     for session in &sessions {
-        if let Some(spec) = session.policy().map_err(form_is_envoys)? {
+        if let Some(spec) = session.policy()? {
             Policy::compile(spec).map_err(Refusal::Policy)?;
         }
     }
     Ok(())
-}
-
-/// What is wrong with the form alone would test this parser, not Homing.
-fn form_is_envoys(refusal: Refusal) -> Refusal {
-    match refusal {
-        Refusal::Form(_) => Feature::EnvoyConfiguration.into(),
-        other => other,
-    }
 }
 
 /// The session settings of a place in the configuration.
@@ -244,7 +256,6 @@ fn missing_from_listener(vector: &Vector) -> Option<Feature> {
     match () {
         () if is_http2 => Some(Feature::Http2),
         () if several => Some(Feature::FilterChains),
-        () if manager.is_some_and(|manager| manager.normalize_path) => Some(Feature::PathNormalisation),
         () => None,
     }
 }

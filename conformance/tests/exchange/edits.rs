@@ -2,6 +2,7 @@
 
 use super::*;
 use homing_conformance::build::{field_name, field_value};
+use homing_core::path::PathRules;
 use homing_core::route::Forward;
 use homing_core::snapshot::ServerField;
 
@@ -52,6 +53,31 @@ fn everything_else_passes_byte_by_byte() {
         let id = sent(&mut lab, request);
         assert_eq!(String::from_utf8_lossy(&lab.wires()[0].1), request);
         assert_eq!(text(&lab, id), response);
+    });
+}
+
+/// In one piece or byte by byte, one after the other on one connection, shorter or longer than before.
+#[test]
+fn a_path_in_its_normal_form_is_what_everybody_sees() {
+    ways(|seed| {
+        let mut builder = Builder::new();
+        let app = builder.cluster("app", &[HOST]);
+        builder.paths = PathRules { normalize: true, merge_slashes: true };
+        builder.respond("/hidden", 403, "").route("/", app);
+        let mut lab = lab(builder, seed).with(move |_: &str, _: &Request| answer(EMPTY_OK));
+        let id = sent(
+            &mut lab,
+            "POST /a/./b/%2e%2e//c%7E?x=/../y HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nb/..",
+        );
+        lab.client_send(id, b"GET http://x/a|b\\c HTTP/1.1\r\nhost: x\r\n\r\n");
+        lab.client_send(id, b"GET /a/..;p/%68idden HTTP/1.1\r\nhost: x\r\n\r\n");
+        lab.client_send(id, b"GET /%zz HTTP/1.1\r\nhost: x\r\n\r\n");
+        lab.run();
+        let seen: Vec<_> = lab.requests().iter().map(|(_, request)| request.target.clone()).collect();
+        assert_eq!(seen, ["/a/c~?x=/../y", "/a%7Cb/c"]);
+        assert_eq!(lab.requests()[0].1.body, b"b/..");
+        let statuses: Vec<_> = lab.client_responses(id, &[]).iter().map(|response| response.status).collect();
+        assert_eq!(statuses, [200, 200, 403, 400]);
     });
 }
 

@@ -23,6 +23,7 @@ mod head;
 mod plain;
 mod request;
 mod response;
+mod target;
 mod wide;
 
 pub use answer::{Answer, Keep, NoRoom, reason};
@@ -35,3 +36,4 @@ pub use request::{
     Method, RequestHead, cannot_be_request, leading_empty_lines, parse_request, plain_request,
 };
 pub use response::{ResponseHead, cannot_be_response, parse_response, plain_response};
+pub use target::path_span;

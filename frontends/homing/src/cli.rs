@@ -4,7 +4,7 @@
 //! command line is wrong; in that case nothing was started and no socket opened.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -26,6 +26,7 @@ const MISUSED: u8 = 2;
 
 const RUN_USAGE: &str = "\
 homing run [OPTIONS] FILE...
+       homing run [OPTIONS] --envoy BOOTSTRAP
        homing run [OPTIONS] --listen ADDRESS --upstream ADDRESS (--cookie NAME [--ttl TIME] | --header NAME) [--strict]";
 
 /// Sends every request home: a reverse proxy with strong session affinity.
@@ -43,8 +44,11 @@ enum Command {
     /// Checks files and says what would run; opens no socket.
     Check {
         /// Homing's file, and documents of Gloo beside it.
-        #[arg(required = true, value_name = "FILE")]
+        #[arg(required_unless_present = "envoy", value_name = "FILE", conflicts_with = "envoy")]
         files: Vec<PathBuf>,
+        /// Envoy's bootstrap, in YAML or JSON, instead of a file of Homing's.
+        #[arg(long, value_name = "BOOTSTRAP")]
+        envoy: Option<PathBuf>,
     },
     /// Runs two small upstreams and the proxy before them, and says what to try.
     Demo(Demo),
@@ -57,8 +61,15 @@ enum Command {
 #[command(override_usage = RUN_USAGE)]
 struct Run {
     /// Homing's file, and documents of Gloo beside it.
-    #[arg(value_name = "FILE", required_unless_present = "listen", conflicts_with_all = ["listen", "upstream"])]
+    #[arg(
+        value_name = "FILE",
+        required_unless_present_any = ["listen", "envoy"],
+        conflicts_with_all = ["listen", "upstream", "envoy"]
+    )]
     files: Vec<PathBuf>,
+    /// Envoy's bootstrap, in YAML or JSON, instead of a file of Homing's.
+    #[arg(long, value_name = "BOOTSTRAP", conflicts_with_all = ["listen", "upstream"])]
+    envoy: Option<PathBuf>,
     /// Address to listen on, such as 127.0.0.1:8080; may be repeated.
     #[arg(long, value_name = "ADDRESS", requires = "upstream")]
     listen: Vec<String>,
@@ -152,7 +163,7 @@ enum Token {
 pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(options) => start(&options),
-        Command::Check { files } => check(&files),
+        Command::Check { files, envoy } => check(&files, envoy.as_deref()),
         Command::Demo(options) => demo(&options),
         Command::Token(Token::Decode { values }) => decode(&values),
         Command::Token(Token::Encode { address, ttl, expires, form, session }) => {
@@ -185,14 +196,22 @@ fn start(options: &Run) -> u8 {
     }
 }
 
-fn check(files: &[PathBuf]) -> u8 {
-    match config::load(files) {
+fn check(files: &[PathBuf], envoy: Option<&Path>) -> u8 {
+    match load(files, envoy) {
         Ok(settings) => {
+            for note in &settings.notes {
+                eprintln!("note: {note}");
+            }
             say(&summary::describe(&settings));
             OK
         }
         Err(error) => misconfigured(&error),
     }
+}
+
+/// The settings of files: Envoy's bootstrap, or those of Homing.
+fn load(files: &[PathBuf], envoy: Option<&Path>) -> Result<Settings, ConfigError> {
+    envoy.map_or_else(|| config::load(files), config::load_bootstrap)
 }
 
 fn demo(options: &Demo) -> u8 {
@@ -307,7 +326,10 @@ impl Run {
 
     /// What to read again when told to.
     fn source(&self) -> Source {
-        let mut source = Source::new(self.files.clone());
+        let mut source = match &self.envoy {
+            Some(bootstrap) => Source::bootstrap(bootstrap.clone()),
+            None => Source::new(self.files.clone()),
+        };
         source.workers = self.workers.map(usize::from);
         source.runtime = self.runtime;
         source

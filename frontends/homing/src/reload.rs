@@ -30,6 +30,8 @@ pub struct Source {
     pub workers: Option<usize>,
     /// `--runtime`, which wins over the files.
     pub runtime: Option<Runtime>,
+    /// Whether the file is Envoy's bootstrap.
+    is_bootstrap: bool,
     watch: Watch,
 }
 
@@ -57,7 +59,12 @@ const QUIET: Duration = Duration::from_secs(10);
 impl Source {
     /// These files; none: the configuration comes from options, and there is nothing to read again.
     pub fn new(files: Vec<PathBuf>) -> Self {
-        Self { workers: None, runtime: None, watch: Watch::new(files) }
+        Self { workers: None, runtime: None, is_bootstrap: false, watch: Watch::new(files) }
+    }
+
+    /// This bootstrap of Envoy's.
+    pub fn bootstrap(file: PathBuf) -> Self {
+        Self { is_bootstrap: true, ..Self::new(vec![file]) }
     }
 
     /// Reads the files.
@@ -65,7 +72,11 @@ impl Source {
     /// # Errors
     /// Every mistake that can be found.
     pub fn load(&self) -> Result<Settings, ConfigError> {
-        Ok(self.amend(config::load(&self.watch.files)?))
+        let settings = match self.watch.files.as_slice() {
+            [file] if self.is_bootstrap => config::load_bootstrap(file),
+            files => config::load(files),
+        };
+        Ok(self.amend(settings?))
     }
 
     /// Lets the options win.

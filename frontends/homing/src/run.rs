@@ -13,6 +13,9 @@ use crate::summary;
 /// # Errors
 /// When it cannot start: nothing is left running then.
 pub fn start(settings: Settings, source: Source) -> Result<(), ShellError> {
+    for note in &settings.notes {
+        warn!("{note}");
+    }
     raise_descriptors(&settings);
     let names: Vec<Box<str>> = settings.listeners.iter().map(|listener| listener.name.clone()).collect();
     let clusters = summary::clusters(&settings);

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use homing::config::{
-    BindAddress, ConfigError, FlagSession, Flags, LogTarget, Runtime, Settings, compile_texts,
+    BindAddress, ConfigError, FlagSession, Flags, LogTarget, Runtime, Settings, compile_bootstrap,
+    compile_texts,
 };
 use homing_core::affinity::{CarrierSpec, PolicySpec};
 use homing_core::hosts::{Admission, Health, HealthSet, Host};
@@ -84,6 +85,13 @@ fn every_example_compiles() {
     let mut compiled = 0;
     for entry in std::fs::read_dir(docs().join("examples")).unwrap() {
         let path = entry.unwrap().path();
+        if path.ends_with("envoy") {
+            let text = std::fs::read_to_string(path.join("bootstrap.yaml")).unwrap();
+            let settings = compile_bootstrap("bootstrap.yaml", &text, &resolve);
+            assert!(settings.is_ok(), "{path:?}: {}", settings.unwrap_err());
+            compiled += 1;
+            continue;
+        }
         let files = if path.is_dir() {
             vec![path.join("homing.yaml"), path.join("session.yaml")]
         } else {
@@ -107,7 +115,10 @@ fn every_block_of_the_manual_and_the_readme_compiles() {
             text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
         assert!(blocks.len() >= at_least, "only {} blocks were found in {page}", blocks.len());
         for block in blocks {
-            let settings = compile(block);
+            let settings = match block.contains("static_resources:") {
+                true => compile_bootstrap("bootstrap.yaml", block, &resolve),
+                false => compile(block),
+            };
             assert!(settings.is_ok(), "{block}\n{}", settings.unwrap_err());
         }
     }

@@ -3,15 +3,19 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use homing::config::{ConfigError, Settings, compile_texts};
+use homing::config::{ConfigError, Settings, compile_bootstrap, compile_texts};
 
 /// What the text is called in messages.
 const NAME: &str = "fuzz.yaml";
 
-/// The input as a configuration.
+/// The input as a configuration: Homing's, and Envoy's.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let compile = || compile_texts(&[(NAME, text)], &resolve);
+    check(text, || compile_texts(&[(NAME, text)], &resolve));
+    check(text, || compile_bootstrap(NAME, text, &resolve));
+}
+
+fn check(text: &str, compile: impl Fn() -> Result<Settings, ConfigError>) {
     match compile() {
         Ok(settings) => check_settings(&settings),
         Err(error) => {

@@ -3,6 +3,7 @@
 mod answer;
 mod edit;
 mod events;
+mod paths;
 mod request;
 mod response;
 

@@ -79,6 +79,10 @@ impl Exchange {
             self.request_due = worker.now.tick.after(head_timeout);
             self.machine.move_request(RequestState::Head);
         }
+        if let Err(error) = self.normalise_path(window, worker) {
+            self.reject(error, worker);
+            return Step::Hold;
+        }
         // What began to be searched is searched on: a head that dribbles in is not read anew with every byte.
         if self.scanned == 0
             && let Some(step) = self.accept(window, Extent::Within(head_max), worker)
@@ -242,7 +246,7 @@ impl Exchange {
     }
 
     /// Applies the edits in the window, which is enlarged if they need it. Returns the length of the new head.
-    fn apply_edits(
+    pub(super) fn apply_edits(
         &mut self,
         window: &mut Window,
         length: usize,

@@ -20,7 +20,9 @@ use homing_core::snapshot::{Listener as CoreListener, Marks, ServerField, Snapsh
 
 use super::error::{Placed, Problems};
 use super::gloo::ListenerOption;
-use super::homing::{ActionModel, ClusterModel, ForwardModel, HostModel, Listener, Model, Route, Upstream};
+use super::homing::{
+    ActionModel, ClusterModel, Family, ForwardModel, HostModel, Listener, Lookup, Model, Route, Upstream,
+};
 use super::session::SessionModel;
 use super::{Bind, BindAddress, Resolve, Settings, WATCH, default_workers};
 
@@ -58,6 +60,7 @@ pub(super) fn compile(
         workers: model.workers.unwrap_or_else(default_workers),
         runtime: model.runtime.unwrap_or_default(),
         access_log: model.access_log,
+        notes: problems.take_notes(),
         watch: model.watch.unwrap_or(WATCH),
     })
 }
@@ -204,7 +207,7 @@ impl<'m> Compiler<'m, '_> {
         let mut hosts = Vec::with_capacity(cluster.hosts.len());
         let mut seen: HashMap<Box<str>, &HostModel> = HashMap::with_capacity(cluster.hosts.len());
         for host in &cluster.hosts {
-            for endpoint in self.endpoints(&host.address, resolve) {
+            for endpoint in self.endpoints(&host.address, cluster.family, resolve) {
                 if let Some(first) = seen.insert(endpoint.address_text(), host) {
                     self.problems.add(
                         &host.address.at,
@@ -236,7 +239,7 @@ impl<'m> Compiler<'m, '_> {
     }
 
     /// The endpoints of one written host: one, or all addresses of its name.
-    fn endpoints(&mut self, host: &Placed<Upstream>, resolve: Resolve<'_>) -> Vec<Endpoint> {
+    fn endpoints(&mut self, host: &Placed<Upstream>, family: Family, resolve: Resolve<'_>) -> Vec<Endpoint> {
         let (name, port) = match &host.value {
             Upstream::Tcp(address) => return vec![Endpoint::Tcp(*address)],
             Upstream::Unix(path) => return vec![Endpoint::Unix(path.as_path().into())],
@@ -244,7 +247,7 @@ impl<'m> Compiler<'m, '_> {
         };
         let remedy =
             "check the name and the resolver (/etc/hosts, /etc/resolv.conf), or write the address itself";
-        match resolve(name, port) {
+        match resolve(name, port).map(|addresses| family.choose(addresses)) {
             Ok(addresses) if addresses.is_empty() => {
                 self.problems.add(&host.at, format!("the name {name:?} has no address"), remedy);
                 Vec::new()
@@ -273,14 +276,19 @@ impl<'m> Compiler<'m, '_> {
             let remedy = "add `routes` here, or at the top of the file for all listeners";
             self.problems.add(&listener.at, "the listener has no routes", remedy);
         }
-        // Routes at the top are checked once, with the first listener that uses them.
-        shadowed(routes, self.problems);
+        // Routes at the top are checked once, with the first listener that uses them. Envoy takes what is shadowed.
+        if listener.lookup == Lookup::First {
+            shadowed(routes, self.problems);
+        }
         let sessions: Vec<_> =
             routes.iter().map(|route| self.sessions(route, inherited, &listener.marks)).collect();
         let name = listener.name.value.as_str().into();
         CoreListener {
             name,
-            routes: self.table(routes, &sessions),
+            routes: RouteTable {
+                virtual_hosts: self.virtual_hosts(routes, &sessions, listener.lookup),
+                paths: listener.paths,
+            },
             marks: listener.marks.clone(),
             connections: listener.connections,
             gate: Arc::default(),
@@ -297,7 +305,11 @@ impl<'m> Compiler<'m, '_> {
 
     /// The policy of a block.
     fn session(&mut self, session: &Placed<SessionModel>) -> Session {
-        let SessionModel::Policy(spec) = &session.value else { return Session::Disabled };
+        let spec = match &session.value {
+            SessionModel::None => return Session::None,
+            SessionModel::Disabled => return Session::Disabled,
+            SessionModel::Policy(spec) => spec,
+        };
         match Policy::compile((**spec).clone()) {
             Ok(policy) => {
                 let id = PolicyId(u32::try_from(self.policies.len()).unwrap_or(u32::MAX));
@@ -355,7 +367,7 @@ impl<'m> Compiler<'m, '_> {
     }
 
     /// One virtual host for each domain, with every route that covers it.
-    fn table(&self, routes: &[Route], sessions: &[Sessions]) -> RouteTable {
+    fn virtual_hosts(&self, routes: &[Route], sessions: &[Sessions], lookup: Lookup) -> Vec<VirtualHost> {
         let mut domains: Vec<&Domain> = Vec::new();
         let mut seen = std::collections::HashSet::new();
         for domain in routes.iter().flat_map(|route| &route.domains) {
@@ -367,7 +379,11 @@ impl<'m> Compiler<'m, '_> {
             let mut covering: Vec<(usize, &Route, &Sessions)> = Vec::new();
             for (nth, (route, sessions)) in routes.iter().zip(sessions).enumerate() {
                 // What an earlier route takes whole need not be looked at here.
-                if route.domains.iter().any(|wide| covers(wide, domain))
+                let serves = |wide: &Domain| match lookup {
+                    Lookup::First => covers(wide, domain),
+                    Lookup::Domain => wide == *domain,
+                };
+                if route.domains.iter().any(serves)
                     && !covering.iter().any(|(_, earlier, _)| path_covers(&earlier.path, &route.path))
                 {
                     covering.push((nth, route, sessions));
@@ -382,7 +398,7 @@ impl<'m> Compiler<'m, '_> {
                     .collect(),
             }
         };
-        RouteTable { virtual_hosts: domains.iter().map(virtual_host).collect() }
+        domains.iter().map(virtual_host).collect()
     }
 
     fn route(&self, nth: usize, route: &Route, sessions: &Sessions) -> CoreRoute {
@@ -413,6 +429,23 @@ impl<'m> Compiler<'m, '_> {
             retry: forward.retry.clone(),
             upgrades: forward.upgrades,
         }
+    }
+}
+
+impl Family {
+    /// Those of the addresses that become hosts.
+    fn choose(self, addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let (wanted, else_all): (fn(&SocketAddr) -> bool, bool) = match self {
+            Self::Any => return addresses,
+            Self::V4 => (SocketAddr::is_ipv4, false),
+            Self::V6 => (SocketAddr::is_ipv6, false),
+            Self::V4First => (SocketAddr::is_ipv4, true),
+            Self::V6First => (SocketAddr::is_ipv6, true),
+        };
+        if else_all && !addresses.iter().any(wanted) {
+            return addresses;
+        }
+        addresses.into_iter().filter(wanted).collect()
     }
 }
 

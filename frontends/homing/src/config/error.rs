@@ -44,9 +44,21 @@ pub struct Problem {
 #[derive(Clone, Debug)]
 pub struct ConfigError(Vec<Problem>);
 
-/// Collects problems while a configuration is read.
+/// Something that was taken and has less effect than its author may think.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Note {
+    /// Where.
+    pub at: At,
+    /// What does not happen, and why.
+    pub what: String,
+}
+
+/// Collects problems, and notes, while a configuration is read.
 #[derive(Debug, Default)]
-pub(super) struct Problems(Vec<Problem>);
+pub(super) struct Problems {
+    found: Vec<Problem>,
+    notes: Vec<Note>,
+}
 
 impl At {
     /// A whole file, the `order`th.
@@ -86,6 +98,12 @@ impl fmt::Display for Problem {
     }
 }
 
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.what)
+    }
+}
+
 impl ConfigError {
     /// The mistakes, in the order of the files.
     pub fn problems(&self) -> &[Problem] {
@@ -116,24 +134,37 @@ impl core::error::Error for ConfigError {}
 impl Problems {
     /// Notes a mistake.
     pub(super) fn add(&mut self, at: &At, what: impl Into<String>, remedy: impl Into<String>) {
-        self.0.push(Problem { at: at.clone(), what: what.into(), remedy: remedy.into() });
+        self.found.push(Problem { at: at.clone(), what: what.into(), remedy: remedy.into() });
+    }
+
+    /// Notes what is no mistake, but ought to be known.
+    pub(super) fn note(&mut self, at: &At, what: impl Into<String>) {
+        let note = Note { at: at.clone(), what: what.into() };
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// The notes so far.
+    pub(super) fn take_notes(&mut self) -> Vec<Note> {
+        core::mem::take(&mut self.notes)
     }
 
     /// How many mistakes were noted so far.
     pub(super) fn count(&self) -> usize {
-        self.0.len()
+        self.found.len()
     }
 
     /// `value`, if no mistake was noted.
     pub(super) fn check<T>(mut self, value: Option<T>) -> Result<T, ConfigError> {
         match value {
-            Some(value) if self.0.is_empty() => Ok(value),
+            Some(value) if self.found.is_empty() => Ok(value),
             _ => {
                 let place = |p: &Problem| (p.at.order, p.at.line, p.at.column);
-                self.0.sort_by_key(place);
+                self.found.sort_by_key(place);
                 // A fragment that an alias repeats is wrong once.
-                self.0.dedup_by(|a, b| place(a) == place(b) && a.what == b.what);
-                Err(ConfigError(self.0))
+                self.found.dedup_by(|a, b| place(a) == place(b) && a.what == b.what);
+                Err(ConfigError(self.found))
             }
         }
     }

@@ -3,12 +3,15 @@
 use homing_core::balance::Balance;
 use homing_core::hosts::{Admission, Health, HealthSet};
 use homing_core::limits::Limits;
+use homing_core::path::PathRules;
 use homing_core::route::{Domain, FieldRules, PathMatch, Retry};
 use homing_core::snapshot::Marks;
 
 use super::compile::compile;
 use super::error::{At, ConfigError, Placed, Problems};
-use super::homing::{ActionModel, ClusterModel, Entry, ForwardModel, HostModel, Listener, Model, Route};
+use super::homing::{
+    ActionModel, ClusterModel, Entry, Family, ForwardModel, HostModel, Listener, Lookup, Model, Route,
+};
 use super::homing::{parse_bind, parse_upstream};
 use super::session::{Dialect, SessionModel, session};
 use super::tree::{Key, Kind, Node};
@@ -72,6 +75,8 @@ impl Flags {
                 address: Placed { value: address, at },
                 session: session.clone(),
                 marks: Marks::default(),
+                lookup: Lookup::First,
+                paths: PathRules::default(),
                 connections: 0,
                 routes: None,
             })
@@ -96,6 +101,7 @@ impl Flags {
                 balance: Balance::default(),
                 panic_percent: 0,
                 override_status: HealthSet::USABLE,
+                family: Family::Any,
                 hosts,
             }],
             all_clusters: true,

@@ -11,6 +11,7 @@ use homing_core::balance::Balance;
 use homing_core::field::{FieldValue, Status};
 use homing_core::hosts::{Admission, Health, HealthSet};
 use homing_core::limits::{HEADROOM, INSERT_MAX, Limits, WINDOW_SMALL};
+use homing_core::path::PathRules;
 use homing_core::route::{Domain, FieldRules, PathMatch, Redirect, Retry, RetryOn, Rewrite};
 use homing_core::snapshot::{Marks, ServerField};
 
@@ -26,7 +27,7 @@ use super::{AccessLog, BindAddress, LogTarget, Runtime};
 /// Longest path of a unix socket on Linux, without the final NUL.
 const SOCKET_PATH_MAX: usize = 107;
 /// Longest body of a fixed response, in bytes: it leaves with its head from the smallest window.
-const BODY_MAX: usize = 8 * 1024;
+pub(super) const BODY_MAX: usize = 8 * 1024;
 const _: () = assert!(BODY_MAX <= WINDOW_SMALL - HEADROOM - INSERT_MAX, "a fixed response must fit a window");
 
 /// One file.
@@ -58,6 +59,18 @@ pub(super) struct Listener {
     /// Most client connections; zero: no cap of its own.
     pub(super) connections: u32,
     pub(super) routes: Option<Vec<Route>>,
+    pub(super) lookup: Lookup,
+    pub(super) paths: PathRules,
+}
+
+/// Which routes a host name may take.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Lookup {
+    /// The first whose host and path match.
+    #[default]
+    First,
+    /// Those of the most specific domain alone, as in Envoy's virtual hosts.
+    Domain,
 }
 
 #[derive(Debug)]
@@ -104,7 +117,24 @@ pub(super) struct ClusterModel {
     pub(super) balance: Balance,
     pub(super) panic_percent: u8,
     pub(super) override_status: HealthSet,
+    pub(super) family: Family,
     pub(super) hosts: Vec<HostModel>,
+}
+
+/// Which addresses of a name become hosts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Family {
+    /// All.
+    #[default]
+    Any,
+    /// Those of IPv4.
+    V4,
+    /// Those of IPv6.
+    V6,
+    /// Those of IPv4, and where there is none those of IPv6.
+    V4First,
+    /// Those of IPv6, and where there is none those of IPv4.
+    V6First,
 }
 
 #[derive(Clone, Debug)]
@@ -156,7 +186,7 @@ pub(super) fn read(document: &Node, problems: &mut Problems) -> Option<Model> {
 /// Most workers that can be asked for.
 pub(super) const WORKERS_MAX: usize = 1024;
 /// Envoy's bound on a host's priority.
-const PRIORITY_MAX: u8 = 127;
+pub(super) const PRIORITY_MAX: u8 = 127;
 
 fn workers(node: &Node, problems: &mut Problems) -> Option<usize> {
     whole(1..=WORKERS_MAX as u64)(node, problems).and_then(|count| usize::try_from(count).ok())
@@ -211,12 +241,27 @@ fn listener(node: &Node, problems: &mut Problems) -> Option<Listener> {
     let address = fields.required("address", "address: 127.0.0.1:8080", problems, placed(bind_address));
     let session = fields.optional("statefulSession", problems, session(Dialect::Homing));
     let marks = marks(&mut fields, problems);
+    let paths = PathRules {
+        normalize: fields.optional("normalizePath", problems, boolean).unwrap_or(false),
+        merge_slashes: fields.optional("mergeSlashes", problems, boolean).unwrap_or(false),
+    };
     let connections = fields.optional("connections", problems, whole(0..=u32::MAX.into()));
     let routes = fields.optional("routes", problems, routes);
     fields.finish(problems);
     let (name, address) = (name?, address?);
     let connections = connections.and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
-    Some(Listener { at: node.at.clone(), name, gateway, address, session, marks, connections, routes })
+    Some(Listener {
+        at: node.at.clone(),
+        name,
+        gateway,
+        address,
+        session,
+        marks,
+        connections,
+        routes,
+        lookup: Lookup::First,
+        paths,
+    })
 }
 
 fn bind_address(node: &Node, problems: &mut Problems) -> Option<BindAddress> {
@@ -237,7 +282,8 @@ pub(super) fn parse_bind(text: &str) -> Result<BindAddress, (String, String)> {
     })
 }
 
-fn socket_path(path: &str) -> Result<PathBuf, (String, String)> {
+/// The path of a unix socket; else what is wrong, and the remedy.
+pub(super) fn socket_path(path: &str) -> Result<PathBuf, (String, String)> {
     if !path.starts_with('/') || path.contains('\0') {
         let what = format!("{path:?} is not the path of a socket");
         return Err((what, "write an absolute path, such as unix:/run/app.sock".into()));
@@ -345,7 +391,8 @@ fn finish_answer(fields: Fields<'_>, problems: &mut Problems) {
     });
 }
 
-fn domain(node: &Node, problems: &mut Problems) -> Option<Domain> {
+/// A host name, or a pattern for some.
+pub(super) fn domain(node: &Node, problems: &mut Problems) -> Option<Domain> {
     let given = text(node, problems)?;
     let name = given.to_ascii_lowercase();
     if name == "*" {
@@ -384,7 +431,7 @@ fn path_match(node: &Node, problems: &mut Problems) -> Option<PathMatch> {
 }
 
 /// A path as it is on the wire: `/`, then printable ASCII without `?` and `#`.
-fn url_path(node: &Node, problems: &mut Problems) -> Option<Box<str>> {
+pub(super) fn url_path(node: &Node, problems: &mut Problems) -> Option<Box<str>> {
     let path = text(node, problems)?;
     if !path.starts_with('/') {
         problems.add(
@@ -479,18 +526,7 @@ fn forward(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<ForwardMo
     let entries = fields.optional("forward", problems, entries);
     let session = fields.optional("statefulSession", problems, session(Dialect::Homing));
     let rewrite = fields.optional("rewrite", problems, rewrite);
-    let host_rewrite = fields.optional("hostRewrite", problems, |node, problems| {
-        let name = text(node, problems)?;
-        if name.chars().any(|c| !c.is_ascii_graphic() || "/@?#\\\"<>^`{|}".contains(c)) {
-            problems.add(
-                &node.at,
-                format!("{name:?} cannot stand in `host`"),
-                "write a host name, with or without a port",
-            );
-            return None;
-        }
-        field_value(node, problems)
-    });
+    let host_rewrite = fields.optional("hostRewrite", problems, host_text);
     let (request, response) = fields.optional("headers", problems, headers).unwrap_or_default();
     let timeout = fields.optional("timeout", problems, time);
     let retry = fields.optional("retry", problems, retry).unwrap_or_default();
@@ -506,6 +542,20 @@ fn forward(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<ForwardMo
         retry,
         upgrades,
     })
+}
+
+/// What may stand in `host`.
+pub(super) fn host_text(node: &Node, problems: &mut Problems) -> Option<FieldValue> {
+    let name = text(node, problems)?;
+    if name.chars().any(|c| !c.is_ascii_graphic() || "/@?#\\\"<>^`{|}".contains(c)) {
+        problems.add(
+            &node.at,
+            format!("{name:?} cannot stand in `host`"),
+            "write a host name, with or without a port",
+        );
+        return None;
+    }
+    field_value(node, problems)
 }
 
 fn entries(node: &Node, problems: &mut Problems) -> Option<Vec<Entry>> {
@@ -626,7 +676,8 @@ const PROXY_FIELDS: [&str; 9] = [
     "upgrade",
 ];
 
-fn free_name(node: &Node, problems: &mut Problems) -> Option<homing_core::field::FieldName> {
+/// The name of a field that rules may touch.
+pub(super) fn free_name(node: &Node, problems: &mut Problems) -> Option<homing_core::field::FieldName> {
     let name = field_name(node, problems)?;
     if name.as_str() == "host" {
         problems.add(&node.at, "`host` is not changed by rules", "use `hostRewrite`");
@@ -658,7 +709,15 @@ fn cluster(node: &Node, problems: &mut Problems) -> Option<ClusterModel> {
     });
     let panic_percent = u8::try_from(panic_percent).unwrap_or_default();
     let (name, (hosts, _)) = (name?, hosts.unwrap_or_default());
-    Some(ClusterModel { at: node.at.clone(), name, balance, panic_percent, override_status, hosts })
+    Some(ClusterModel {
+        at: node.at.clone(),
+        name,
+        balance,
+        panic_percent,
+        override_status,
+        family: Family::Any,
+        hosts,
+    })
 }
 
 fn health(node: &Node, problems: &mut Problems) -> Option<Health> {

@@ -1,7 +1,7 @@
 //! Configuration: files or options on the command line, to one [`Settings`] with the core's snapshot in it.
 //!
 //! ```text
-//! YAML ─▶ tree (every node knows its place) ─▶ homing │ gloo (models) ─▶ compile ─▶ Settings
+//! YAML ─▶ tree (every node knows its place) ─▶ homing │ gloo │ envoy (models) ─▶ compile ─▶ Settings
 //! ```
 //!
 //! Strict throughout: an unknown key, a key given twice, a setting without effect and a name that leads nowhere
@@ -10,6 +10,7 @@
 
 mod compile;
 pub mod duration;
+mod envoy;
 mod error;
 mod flags;
 mod gloo;
@@ -31,7 +32,7 @@ use homing_core::route::ListenerId;
 use homing_core::snapshot::Snapshot;
 
 pub(crate) use self::compile::domain_text;
-pub use self::error::{At, ConfigError, Placed, Problem};
+pub use self::error::{At, ConfigError, Note, Placed, Problem};
 pub use self::flags::{FlagSession, Flags};
 
 use self::error::Problems;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub runtime: Runtime,
     /// Where requests are logged; `None`: nowhere.
     pub access_log: Option<AccessLog>,
+    /// What was taken and has less effect than its author may think. Empty for a file of Homing's own.
+    pub notes: Vec<Note>,
     /// How often the files are looked at for changes; zero: never.
     pub watch: Duration,
 }
@@ -159,6 +162,41 @@ pub fn compile_texts(sources: &[(&str, &str)], resolve: Resolve<'_>) -> Result<S
         );
     }
     problems.check(settings.flatten())
+}
+
+/// Reads Envoy's bootstrap in `file` and compiles it.
+///
+/// # Errors
+/// Every mistake that can be found, and every field that Homing cannot honour, in the order of the file.
+pub fn load_bootstrap(file: &Path) -> Result<Settings, ConfigError> {
+    let name = file.display().to_string();
+    let mut problems = Problems::default();
+    match std::fs::read_to_string(file) {
+        Ok(text) => compile_bootstrap(&name, &text, &system_resolve),
+        Err(error) => {
+            let what = format!("the file cannot be read: {error}");
+            problems.add(&At::file(&name, 0), what, "give the path of a readable UTF-8 text file");
+            problems.check(None)
+        }
+    }
+}
+
+/// Compiles Envoy's bootstrap, YAML or JSON, which messages call by `name`.
+///
+/// # Errors
+/// As [`load_bootstrap`].
+pub fn compile_bootstrap(name: &str, text: &str, resolve: Resolve<'_>) -> Result<Settings, ConfigError> {
+    let file = At::file(name, 0);
+    let mut problems = Problems::default();
+    let documents = tree::parse(&file, text).map_err(ConfigError::from)?;
+    let [document] = documents.as_slice() else {
+        let what = format!("a bootstrap is one document, but there are {} here", documents.len());
+        problems.add(&file, what, "keep one of them");
+        return problems.check(None);
+    };
+    let model = envoy::read(document, &mut problems);
+    let settings = model.and_then(|model| compile::compile(model, &[], resolve, &mut problems));
+    problems.check(settings)
 }
 
 /// Compiles one text, which messages call by `name`, with the system's resolver.

@@ -16,6 +16,8 @@ use super::tree::Node;
 /// Session settings as one place of the configuration has them.
 #[derive(Clone, Debug)]
 pub(super) enum SessionModel {
+    /// No session, in Envoy's words a filter without a session state.
+    None,
     /// `disabled: true`.
     Disabled,
     /// A policy.
@@ -165,19 +167,22 @@ fn carrier(
 #[expect(clippy::option_option, reason = "written but wrong differs from not written")]
 fn header_name(node: &Node, problems: &mut Problems) -> Option<Option<FieldName>> {
     let mut fields = Fields::open(node, "this block", problems)?;
-    let name = fields.required("headerName", "headerName: x-session-id", problems, |node, problems| {
-        let name = field_name(node, problems)?;
-        if RESERVED.contains(&name.as_str()) {
-            problems.add(
-                &node.at,
-                format!("`{}` has a meaning of its own and cannot carry a session", name.as_str()),
-                "use a name of your own, such as x-session-id",
-            );
-            return None;
-        }
-        Some(name)
-    });
+    let name = fields.required("headerName", "headerName: x-session-id", problems, session_field_name);
     fields.finish(problems);
+    Some(name)
+}
+
+/// The name of a header that may carry a session.
+pub(super) fn session_field_name(node: &Node, problems: &mut Problems) -> Option<FieldName> {
+    let name = field_name(node, problems)?;
+    if RESERVED.contains(&name.as_str()) {
+        problems.add(
+            &node.at,
+            format!("`{}` has a meaning of its own and cannot carry a session", name.as_str()),
+            "use a name of your own, such as x-session-id",
+        );
+        return None;
+    }
     Some(name)
 }
 
@@ -204,7 +209,8 @@ fn cookie(dialect: Dialect) -> impl FnOnce(&Node, &mut Problems) -> Option<Cooki
     }
 }
 
-fn cookie_name(node: &Node, problems: &mut Problems) -> Option<String> {
+/// The name of a session cookie.
+pub(super) fn cookie_name(node: &Node, problems: &mut Problems) -> Option<String> {
     let name = text(node, problems)?;
     match name.bytes().find(|&byte| !is_token_byte(byte)) {
         Some(byte) => {
@@ -219,7 +225,8 @@ fn cookie_name(node: &Node, problems: &mut Problems) -> Option<String> {
     }
 }
 
-fn cookie_path(node: &Node, problems: &mut Problems) -> Option<String> {
+/// The path of a session cookie.
+pub(super) fn cookie_path(node: &Node, problems: &mut Problems) -> Option<String> {
     let path = text(node, problems)?;
     if !path.starts_with('/') {
         problems.add(
@@ -287,7 +294,18 @@ fn attributes(fields: &mut Fields<'_>, problems: &mut Problems) -> Vec<(Box<str>
 
 fn attribute(node: &Node, problems: &mut Problems) -> Option<Placed<(String, String)>> {
     let mut fields = Fields::open(node, "an attribute", problems)?;
-    let name = fields.required("name", "name: Secure", problems, |node, problems| {
+    let name = fields.required("name", "name: Secure", problems, attribute::name);
+    let value = fields.optional("value", problems, attribute::value);
+    fields.finish(problems);
+    Some(Placed { value: (name?, value.unwrap_or_default()), at: node.at.clone() })
+}
+
+/// An attribute's two parts.
+pub(super) mod attribute {
+    use super::{Node, Problems, any_text, attribute_value, text};
+
+    /// Any name but those that are written anyway.
+    pub(in super::super) fn name(node: &Node, problems: &mut Problems) -> Option<String> {
         let name = attribute_value(text(node, problems)?, node, problems)?;
         if name.contains('=') {
             problems.add(&node.at, "an attribute's name must not contain '='", "write name and value apart");
@@ -300,16 +318,16 @@ fn attribute(node: &Node, problems: &mut Problems) -> Option<Placed<(String, Str
             return None;
         }
         Some(name)
-    });
-    let value = fields.optional("value", problems, |node, problems| {
+    }
+
+    /// May be empty.
+    pub(in super::super) fn value(node: &Node, problems: &mut Problems) -> Option<String> {
         attribute_value(any_text(node, problems)?, node, problems)
-    });
-    fields.finish(problems);
-    Some(Placed { value: (name?, value.unwrap_or_default()), at: node.at.clone() })
+    }
 }
 
 /// Browsers drop a cookie that breaks these rules, and every session with it (RFC 6265bis §4.1.2.7, §4.1.3; CHIPS).
-fn check_browser_rules(cookie: &CookieSpec, node: &Node, problems: &mut Problems) {
+pub(super) fn check_browser_rules(cookie: &CookieSpec, node: &Node, problems: &mut Problems) {
     let find = |name: &str| cookie.attributes.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
     let secure = find("Secure").is_some();
     if find("SameSite").is_some_and(|(_, value)| value.eq_ignore_ascii_case("None")) && !secure {

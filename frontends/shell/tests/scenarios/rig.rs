@@ -120,7 +120,7 @@ pub fn snapshot(hosts: &[Endpoint], limits: Limits) -> Snapshot {
         generation: 0,
         listeners: vec![Listener {
             name: "test".into(),
-            routes: RouteTable { virtual_hosts: vec![all] },
+            routes: RouteTable { virtual_hosts: vec![all], ..RouteTable::default() },
             marks: Marks::default(),
             connections: 0,
             gate: Arc::default(),
