@@ -5,3 +5,4 @@ mod edit;
 mod events;
 mod request;
 mod response;
+mod sse;
