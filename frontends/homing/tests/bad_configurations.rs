@@ -596,7 +596,7 @@ fn sessions_that_cannot_be() {
             "a parameter that URLs encode",
             session("sse: { parameter: \"session id\" }"),
             &[
-                "homing.yaml:6:26: listeners[0].statefulSession.sse.parameter: the parameter \"session id\" must be 1 to 64 letters, digits, `-`, `.`, `_` and `~`; write the name as it stands in the URLs of the upstream, such as sessionId",
+                "homing.yaml:6:25: listeners[0].statefulSession.sse.parameter: the parameter \"session id\" must be 1 to 64 letters, digits, `-`, `.`, `_` and `~`; write the name as it stands in the URLs of the upstream, such as sessionId",
             ],
         ),
         (
