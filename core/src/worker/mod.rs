@@ -39,6 +39,7 @@ pub struct Worker {
     pub(crate) rng: Rng,
     pub(crate) scratch: Scratch,
     /// For event streams to come, so that a stream allocates only when there are more at once than ever.
+    #[expect(clippy::vec_box, reason = "the box itself goes to an exchange and comes back")]
     pub(crate) splicers: Vec<Box<Splicer>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) log: Option<Box<dyn LogSink>>,

@@ -603,13 +603,16 @@ fn sessions_that_cannot_be() {
             "a stream without a parameter",
             session("sse: {}"),
             &[
-                "homing.yaml:6:12: listeners[0].statefulSession.sse: `parameter` is missing; write parameter: sessionId",
+                "homing.yaml:6:12: listeners[0].statefulSession.sse: `parameter` is missing; add it, for example `parameter: sessionId`",
             ],
         ),
         (
             "a stream that is to be renewed",
             session("sse: { parameter: s }\nrenewBefore: 5s\nhideFromUpstream: true"),
-            &["X"],
+            &[
+                "homing.yaml:7:20: listeners[0].statefulSession.renewBefore: only a cookie with a ttl of a second or more can be renewed; set the cookie's `ttl`, or remove this key",
+                "homing.yaml:8:25: listeners[0].statefulSession.hideFromUpstream: this is for cookies, and the session does not travel in one; remove this key",
+            ],
         ),
         (
             "two carriers",

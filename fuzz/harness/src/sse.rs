@@ -206,8 +206,8 @@ fn field<'s>(stream: &'s [u8], row: &Row) -> (&'s [u8], std::ops::Range<usize>) 
 }
 
 fn is_endpoint(stream: &[u8], event: &[Row]) -> bool {
-    let types = event.iter().map(|row| field(stream, row)).filter(|(name, _)| *name == b"event");
-    types.last().is_some_and(|(_, value)| &stream[value] == b"endpoint")
+    let mut types = event.iter().map(|row| field(stream, row)).filter(|(name, _)| *name == b"event");
+    types.next_back().is_some_and(|(_, value)| &stream[value] == b"endpoint")
 }
 
 /// Where the value of the first session ends that is not empty, in the URL that the data are; or why there is none.
