@@ -8,7 +8,7 @@ use core::ops::Range;
 
 use memchr::memchr;
 
-use crate::token::{self, Address, SSE_SUFFIX_MAX};
+use crate::token::{self, Address};
 
 /// A compiled carrier in a parameter of URLs.
 #[derive(Clone, Debug)]
@@ -55,11 +55,6 @@ impl Sse {
     /// Writes what goes behind the upstream's value to the end of `out`.
     pub fn write_suffix(address: &Address, out: &mut Vec<u8>) {
         token::encode_sse_suffix(address, out);
-    }
-
-    /// The length of the longest suffix.
-    pub const fn suffix_max() -> usize {
-        SSE_SUFFIX_MAX
     }
 }
 

@@ -110,7 +110,8 @@ impl Splicer {
         window.headroom() < ROOM_NEEDED
     }
 
-    /// Rewrites what has come since the last pass, of which nothing must be left to be sent. `next` tells data from
+    /// Rewrites what has come since the last pass, of which nothing must be left to be sent. Without the room that
+    /// [`Splicer::needs_room`] asks for, nothing happens. `next` tells data from
     /// framing and knows where the body ends.
     ///
     /// # Errors
@@ -239,5 +240,94 @@ impl Tape<'_> {
         let rest = self.bytes.len().saturating_sub(self.read);
         self.keep(rest);
         self.written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Chunks;
+    use super::*;
+    use crate::limits::{SSE_HELD_MAX, WINDOW_SMALL};
+
+    struct Stream {
+        window: Window,
+        splicer: Splicer,
+        chunks: Chunks,
+    }
+
+    impl Stream {
+        fn new(chunked: bool) -> Self {
+            let mut window = Window::new();
+            window.attach(vec![0; WINDOW_SMALL].into());
+            let mut splicer = Splicer::default();
+            assert!(splicer.begin(b".HOME", chunked));
+            Self { window, splicer, chunks: Chunks::new() }
+        }
+
+        /// What leaves when these bytes have come.
+        fn comes(&mut self, bytes: &str, pass: Pass) -> String {
+            assert_eq!(self.window.push(bytes.as_bytes()), bytes.len());
+            let Self { window, splicer, chunks } = self;
+            if Splicer::needs_room(window) {
+                window.compact(HEADROOM);
+            }
+            let passed = splicer.pass(window, b"s", pass, |bytes| chunks.next(bytes)).unwrap();
+            let left = window.live()[..passed.ready].to_vec();
+            window.consume(passed.ready);
+            String::from_utf8(left).unwrap()
+        }
+    }
+
+    #[test]
+    fn what_may_leave_leaves_in_one_chunk_and_what_is_held_waits() {
+        let mut stream = Stream::new(true);
+        assert_eq!(
+            stream.comes("6\r\nevent:\r\n9;a=b\r\n endpoint\r", Pass::Ongoing),
+            "f\r\nevent: endpoint\r\n"
+        );
+        assert_eq!(stream.comes("\n10\r\n\ndata: ?s=abc&d=\r\n", Pass::Ongoing), "d\r\n\ndata: ?s=abc\r\n");
+        assert_eq!(stream.splicer.held(), 3);
+        assert_eq!(stream.comes("", Pass::Ongoing), "", "nothing new is no news");
+        assert_eq!(stream.comes("2\r\n\n\n\r\n", Pass::Ongoing), "a\r\n.HOME&d=\n\n\r\n");
+        assert_eq!(stream.splicer.fate(), Some(EndpointFate::Rewritten));
+        assert_eq!(stream.comes("0\r\nt: 1\r\n", Pass::Ongoing), "");
+        assert_eq!(stream.comes("\r\nnext", Pass::Ongoing), "0\r\n\r\n");
+        assert!(stream.splicer.has_ended());
+        assert_eq!(stream.window.live(), b"next", "what belongs to nobody is still there");
+    }
+
+    #[test]
+    fn a_stream_without_chunks_for_the_client_leaves_bare() {
+        let mut stream = Stream::new(false);
+        let all = "1e\r\nevent: endpoint\ndata: ?s=abc\n\n\r\n0\r\n\r\n";
+        assert_eq!(stream.comes(all, Pass::Ongoing), "event: endpoint\ndata: ?s=abc.HOME\n\n");
+        assert!(stream.splicer.has_ended());
+    }
+
+    #[test]
+    fn what_is_held_leaves_without_an_end_when_the_upstream_breaks_off() {
+        let mut stream = Stream::new(true);
+        let part = "1c\r\nevent: endpoint\ndata: ?s=a&\n\r\n";
+        assert_eq!(stream.comes(part, Pass::Ongoing), "1a\r\nevent: endpoint\ndata: ?s=a\r\n");
+        assert_eq!(stream.comes("", Pass::Broken), "2\r\n&\n\r\n");
+        assert!(!stream.splicer.has_ended());
+        assert_eq!(stream.splicer.fate(), Some(EndpointFate::Unfinished));
+    }
+
+    #[test]
+    fn a_window_has_room_for_what_is_held_and_for_more() {
+        let mut stream = Stream::new(true);
+        let body = format!("event: endpoint\ndata: ?s=a&{}", "y".repeat(SSE_HELD_MAX - 1));
+        stream.comes(&format!("{:x}\r\n{body}\r\n", body.len()), Pass::Ongoing);
+        assert_eq!(stream.splicer.held(), SSE_HELD_MAX);
+        stream.window.compact(HEADROOM);
+        assert!(stream.window.spare_len() > 0 && !Splicer::needs_room(&stream.window));
+    }
+
+    #[test]
+    fn an_insert_that_is_too_long_is_not_begun() {
+        assert!(!Splicer::default().begin(&[b'x'; INSERT_LONGEST + 1], true));
+        assert!(Splicer::default().begin(&[b'x'; INSERT_LONGEST], true));
+        const { assert!(crate::token::SSE_SUFFIX_MAX <= INSERT_LONGEST) };
     }
 }
