@@ -165,6 +165,8 @@ impl Builder {
                 name: "main".into(),
                 routes: RouteTable { virtual_hosts: virtual_hosts.collect() },
                 marks: self.marks.clone(),
+                connections: 0,
+                gate: Arc::default(),
             }],
             policies: policies.collect(),
             clusters,

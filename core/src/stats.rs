@@ -6,6 +6,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::affinity::{Miss, RefusalReason};
+use crate::gate::Full;
 use crate::hosts::HostRef;
 
 /// Whether session settings applied to a request.
@@ -300,6 +301,8 @@ pub struct Counters {
     pub accepted: Counter,
     /// Connections closed.
     pub closed: Counter,
+    /// Pauses of accepting, by the cap that was reached, in the order of [`Full::ALL`].
+    pub paused: [Counter; Full::ALL.len()],
     /// Upstream connections made.
     pub dialed: Counter,
     /// Responses that carried a new token.
@@ -329,6 +332,13 @@ impl Counters {
     /// Requests that were cut off because the program stopped.
     pub fn cut_off(&self) -> u64 {
         self.endings.get(Ending::Stopped as usize).map_or(0, Counter::get)
+    }
+
+    /// Counts one pause of accepting.
+    pub fn pause(&self, full: Full) {
+        if let Some(counter) = self.paused.get(full as usize) {
+            counter.add();
+        }
     }
 
     /// Counts one finished request.

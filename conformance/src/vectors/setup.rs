@@ -166,7 +166,13 @@ pub fn prepare(vector: &Vector) -> Result<Setup, Refusal> {
         server: ServerField::Overwrite("envoy".into()),
         date: true,
     };
-    let listener = Listener { name: "vector".into(), routes: RouteTable { virtual_hosts }, marks };
+    let listener = Listener {
+        name: "vector".into(),
+        routes: RouteTable { virtual_hosts },
+        marks,
+        connections: 0,
+        gate: Arc::default(),
+    };
     let taken = listener.routes.find(b"t.example", &run::path_of(vector));
     if let Some(feature) = taken.and_then(|(_, route)| builder.absent.get(route.path.as_str())) {
         return Err((*feature).into());

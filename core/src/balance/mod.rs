@@ -121,6 +121,12 @@ impl Balancer {
         matches!(self.table, Table::LeastRequest(_))
     }
 
+    /// Whether the way of choosing is the same in `other`, whatever the hosts.
+    pub fn has_settings_of(&self, other: &Self) -> bool {
+        self.panic_percent == other.panic_percent
+            && core::mem::discriminant(&self.table) == core::mem::discriminant(&other.table)
+    }
+
     /// Chooses a host that takes new sessions; `avoid` is only chosen when there is no other (a retry's last host).
     /// `None` when no host can be used. `hosts` are those the tables were built for.
     pub fn pick(

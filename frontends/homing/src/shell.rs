@@ -3,24 +3,25 @@
 use core::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use homing_core::log::LogSink;
 use homing_core::route::ListenerId;
-use homing_core::snapshot::Snapshot;
 use homing_core::stats::Counters;
 use homing_core::worker::{Control, Phase};
 use homing_shell::Job;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket2::Socket;
 use tracing::{info, warn};
 
 use crate::access_log::{self, LogThread};
 use crate::config::{BindAddress, Runtime, Settings};
+use crate::control::{ControlError, Handle, ReloadReason};
 use crate::listen;
+use crate::reload::{self, Keeper, Source, Trigger};
 
 /// What a shell reports once it listens.
 #[derive(Clone, Debug)]
@@ -75,7 +76,7 @@ enum Shell {
 
 /// What the main thread waits for.
 enum Event {
-    Signal,
+    Signal(i32),
     Ended(Result<(), String>),
 }
 
@@ -84,6 +85,7 @@ enum Event {
 pub struct Service {
     /// What it reported when it began to listen.
     pub ready: Ready,
+    handle: Handle,
     control: Arc<Control>,
     counters: Vec<Arc<Counters>>,
     workers: Vec<JoinHandle<()>>,
@@ -91,59 +93,47 @@ pub struct Service {
     files: Vec<std::path::PathBuf>,
 }
 
-/// Runs `settings` until the process is told to end: the first SIGTERM or SIGINT drains, a second one stops. `ready` is
-/// called once, when all listeners accept.
+/// Runs `settings` until the process is told to end: the first SIGTERM or SIGINT drains, a second one stops. With a
+/// `source`, which `settings` came from, it is read again on SIGHUP and when its files change. `ready` is called once,
+/// when all listeners accept.
 ///
 /// # Errors
 /// When no shell can be started, a listener cannot be opened, or connections had to be cut off at the end.
-pub fn launch(settings: Settings, ready: &mut dyn FnMut(&Ready)) -> Result<(), ShellError> {
+pub fn launch(
+    settings: Settings,
+    source: Option<Source>,
+    ready: &mut dyn FnMut(&Ready),
+) -> Result<(), ShellError> {
     let (events, news) = mpsc::channel();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ShellError::System)?;
+    if source.is_some() {
+        signals.add_signal(SIGHUP).map_err(ShellError::System)?;
+    }
+    let period = settings.watch;
     let service = Service::start(settings, Some(events.clone()))?;
+    let keeper = match source {
+        Some(source) => {
+            let counters = service.counters.clone();
+            Some(Keeper::start(source, period, service.handle(), counters).map_err(ShellError::System)?)
+        }
+        None => None,
+    };
     ready(&service.ready);
     let handle = signals.handle();
     let listener = std::thread::spawn(move || {
-        for _ in signals.forever() {
-            if events.send(Event::Signal).is_err() {
+        for signal in signals.forever() {
+            if events.send(Event::Signal(signal)).is_err() {
                 break;
             }
         }
     });
-    let mut outcome = Ok(());
-    let mut running = service.workers.len();
-    let mut told = 0;
-    while running > 0 {
-        match news.recv() {
-            Ok(Event::Signal) => {
-                told += 1;
-                if told == 1 {
-                    info!(
-                        "draining: no new connections, requests in flight finish; signal again to stop at once"
-                    );
-                    service.control.advance(Phase::Drain);
-                } else {
-                    warn!("stopping at once");
-                    outcome = Err(ShellError::CutOff);
-                    service.control.advance(Phase::Stop);
-                }
-            }
-            Ok(Event::Ended(result)) => {
-                running -= 1;
-                if let Err(reason) = result {
-                    // One worker less would serve a part of the connections only: better to end and be restarted.
-                    outcome = Err(ShellError::Worker(reason));
-                    service.control.advance(Phase::Stop);
-                }
-            }
-            Err(_) => break,
-        }
-    }
+    let outcome = service.attend(&news, keeper.as_ref());
     let cut_off = service.counters.iter().map(|counters| counters.cut_off()).sum::<u64>();
     handle.close();
     let _ = listener.join();
     service.finish();
     if cut_off > 0 && outcome.is_ok() {
-        outcome = Err(ShellError::CutOff);
+        return Err(ShellError::CutOff);
     }
     outcome
 }
@@ -178,15 +168,10 @@ impl Service {
             }
             None => (std::iter::repeat_with(|| None).take(settings.workers).collect::<Vec<_>>(), None),
         };
-        let control = Arc::new(Control::new(Arc::new(settings.snapshot)));
-        let mut service = Self {
-            ready: Ready { runtime: sentence, workers: settings.workers, addresses },
-            control,
-            counters: Vec::new(),
-            workers: Vec::new(),
-            log,
-            files,
-        };
+        let ready = Ready { runtime: sentence, workers: settings.workers, addresses };
+        let (handle, control) = Handle::new(settings);
+        let mut service =
+            Self { ready, handle, control, counters: Vec::new(), workers: Vec::new(), log, files };
         for (nth, (listeners, sink)) in sockets.into_iter().zip(sinks).enumerate() {
             service.spawn(nth, shell, listeners, sink, events.clone())?;
         }
@@ -206,15 +191,54 @@ impl Service {
         &self.counters
     }
 
-    /// Puts another snapshot in force. Its listeners must be those it was started with.
-    pub fn publish(&self, snapshot: Snapshot) {
-        self.control.publish(Arc::new(snapshot));
+    /// A hold on the service: reloads it, and sets the state of its hosts. It may outlive the service; then it changes
+    /// nothing.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// Drains and waits for the workers to end.
     pub fn end(self) {
         self.control.advance(Phase::Drain);
         self.finish();
+    }
+
+    /// Waits for the workers to end, and does what signals say meanwhile.
+    fn attend(&self, news: &Receiver<Event>, keeper: Option<&Sender<Trigger>>) -> Result<(), ShellError> {
+        let mut outcome = Ok(());
+        let mut running = self.workers.len();
+        while running > 0 {
+            match news.recv() {
+                Ok(Event::Signal(SIGHUP)) if self.control.phase() != Phase::Run => {
+                    self.handle.count(ReloadReason::Draining);
+                    reload::ignored("signal", &ControlError::Draining);
+                }
+                Ok(Event::Signal(SIGHUP)) => {
+                    let _ = keeper.map(|keeper| keeper.send(Trigger::Signal));
+                }
+                Ok(Event::Signal(_)) if self.control.phase() == Phase::Run => {
+                    info!(
+                        "draining: no new connections, requests in flight finish; signal again to stop at once"
+                    );
+                    self.control.advance(Phase::Drain);
+                }
+                Ok(Event::Signal(_)) => {
+                    warn!("stopping at once");
+                    outcome = Err(ShellError::CutOff);
+                    self.control.advance(Phase::Stop);
+                }
+                Ok(Event::Ended(result)) => {
+                    running -= 1;
+                    if let Err(reason) = result {
+                        // One worker less would serve a part of the connections only: better to end and be restarted.
+                        outcome = Err(ShellError::Worker(reason));
+                        self.control.advance(Phase::Stop);
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        outcome
     }
 
     fn spawn(

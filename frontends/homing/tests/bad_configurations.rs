@@ -167,7 +167,7 @@ fn values_of_the_wrong_kind() {
             "unknown key far from any",
             [LISTENER, CLUSTER, "zzz: 1\n"].concat(),
             &[
-                "homing.yaml:11:1: zzz: there is no such key here; use one of: listeners, routes, clusters, limits, workers, runtime, accessLog",
+                "homing.yaml:11:1: zzz: there is no such key here; use one of: listeners, routes, clusters, limits, workers, runtime, accessLog, reload",
             ],
         ),
         (
@@ -247,6 +247,13 @@ fn values_of_the_wrong_kind() {
             [LISTENER, CLUSTER, "accessLog: { to: stdot }\n"].concat(),
             &[
                 r#"homing.yaml:11:18: accessLog.to: "stdot" is neither stdout nor a path; write `stdout`, or a path with a slash, such as ./stdot"#,
+            ],
+        ),
+        (
+            "a look at the files that comes too often",
+            [LISTENER, CLUSTER, "reload: { watch: 1ms }\n"].concat(),
+            &[
+                r#"homing.yaml:11:18: reload.watch: "1ms" is too often to look at the files; write 10ms or more, or 0s to reload on SIGHUP alone"#,
             ],
         ),
         (

@@ -491,3 +491,17 @@ fn options_that_are_wrong_are_named() {
         ]
     );
 }
+
+#[test]
+fn caps_and_looks_at_the_files_have_defaults_and_can_be_set() {
+    let text = "listeners:\n- { name: a, address: \"127.0.0.1:1\" }\n\
+                - { name: b, address: \"127.0.0.1:2\", connections: 7 }\n\
+                routes: [{ respond: { status: 204 } }]\n";
+    let settings = compile(text).unwrap();
+    let caps: Vec<_> = settings.snapshot.listeners.iter().map(|listener| listener.connections).collect();
+    assert_eq!((caps, settings.watch), (vec![0, 7], Duration::from_secs(1)));
+    for (written, watch) in [("0s", Duration::ZERO), ("10ms", Duration::from_millis(10))] {
+        let settings = compile(&format!("{text}reload: {{ watch: {written} }}\n")).unwrap();
+        assert_eq!(settings.watch, watch);
+    }
+}

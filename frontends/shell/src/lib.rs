@@ -7,7 +7,6 @@
 pub mod readiness;
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use homing_core::log::LogSink;
 use homing_core::route::ListenerId;
 use homing_core::stats::Counters;
 use homing_core::worker::{Control, LinkLimits, Worker};
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 /// How often a worker looks at its timers, at the control plane, and hands its log over.
@@ -149,13 +149,37 @@ pub fn client_text(address: &SockAddr) -> String {
     address.as_socket().map_or_else(|| "unix".to_owned(), |address| address.ip().to_string())
 }
 
+/// Receives what has come, without waiting, into `into`; zero: the peer has closed its sending side.
+///
+/// # Errors
+/// `WouldBlock`: nothing has come. Others: the connection is broken.
+#[inline]
+pub fn receive_now(stream: &impl AsFd, into: &mut [u8]) -> io::Result<usize> {
+    let (count, _) = rustix::net::recv(stream, into, RecvFlags::DONTWAIT)?;
+    Ok(count)
+}
+
+/// Sends what the socket takes of `bytes` without waiting.
+///
+/// This makes the system call itself, as [`receive_now`] does: in a program with several threads, the C library's functions
+/// also keep account of thread cancellation, which costs a tenth of all the work done outside the kernel.
+///
+/// # Errors
+/// `WouldBlock`: it takes nothing now. Others: the connection is broken.
+#[inline]
+pub fn send_now(stream: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    // A broken connection is an error and no signal: Rust's programs ignore SIGPIPE, and where the flag is, so is this.
+    #[cfg(target_os = "linux")]
+    const FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+    #[cfg(not(target_os = "linux"))]
+    const FLAGS: SendFlags = SendFlags::DONTWAIT;
+    Ok(rustix::net::send(stream, bytes, FLAGS)?)
+}
+
 /// Whether an idle link could still carry a request: nothing came from the host, neither an end nor stray bytes.
 pub fn is_quiet(stream: &impl AsFd) -> bool {
-    let mut byte = [MaybeUninit::<u8>::uninit(); 1];
-    match SockRef::from(stream).recv_with_flags(&mut byte, PEEK_NOW) {
-        Ok(_) => false,
-        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-    }
+    let peeked = rustix::net::recv(stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    peeked.is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
 }
 
 /// Makes the next close of the stream a reset, so that the peer does not take a truncated response for a whole one.
@@ -177,12 +201,6 @@ const ENOMEM: i32 = 12;
 const ENOBUFS: i32 = 105;
 #[cfg(not(target_os = "linux"))]
 const ENOBUFS: i32 = 55;
-/// `MSG_PEEK | MSG_DONTWAIT`.
-#[cfg(target_os = "linux")]
-const PEEK_NOW: i32 = 0x2 | 0x40;
-#[cfg(not(target_os = "linux"))]
-const PEEK_NOW: i32 = 0x2 | 0x80;
-
 fn is_in_progress(error: &io::Error) -> bool {
     #[cfg(target_os = "linux")]
     const EINPROGRESS: i32 = 115;

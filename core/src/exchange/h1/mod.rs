@@ -6,3 +6,12 @@ mod events;
 mod request;
 mod response;
 mod sse;
+
+/// Where a head may be.
+#[derive(Clone, Copy)]
+enum Extent {
+    /// It has so many bytes.
+    Exactly(usize),
+    /// If it is whole and plain, it ends within so many.
+    Within(usize),
+}

@@ -123,6 +123,6 @@ fn is_event_stream(head: &ResponseHead<'_>) -> bool {
 
 /// RFC 9110 §8.4: any coding that is not `identity`, which says nothing.
 fn is_encoded(head: &ResponseHead<'_>) -> bool {
-    let lines = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case("content-encoding"));
+    let lines = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(b"content-encoding"));
     lines.flat_map(|line| list(line.value)).any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }

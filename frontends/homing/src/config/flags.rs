@@ -72,6 +72,7 @@ impl Flags {
                 address: Placed { value: address, at },
                 session: session.clone(),
                 marks: Marks::default(),
+                connections: 0,
                 routes: None,
             })
         });
@@ -102,6 +103,7 @@ impl Flags {
             workers: None,
             runtime: None,
             access_log: None,
+            watch: None,
         }
     }
 

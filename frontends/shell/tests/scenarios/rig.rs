@@ -123,6 +123,8 @@ pub fn snapshot(hosts: &[Endpoint], limits: Limits) -> Snapshot {
             name: "test".into(),
             routes: RouteTable { virtual_hosts: vec![all] },
             marks: Marks::default(),
+            connections: 0,
+            gate: Arc::default(),
         }],
         policies: Vec::new(),
         clusters: vec![cluster.unwrap()],
