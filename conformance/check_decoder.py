@@ -165,7 +165,7 @@ def check_writing(vectors):
 def check_examples():
     """The page's five examples: the text in each block must be base64 of the bytes in it."""
     with open(os.path.join(HERE, "README.md"), encoding="utf-8") as file:
-        section = file.read().split("### 1.9")[1].split("\n## ")[0]
+        section = file.read().split("### 1.9")[1].split("\n##")[0]
     blocks = re.findall(r"```\n(.*?)```", section, re.S)
     wrong = [] if len(blocks) == 5 else [f"{len(blocks)} examples, not five"]
     for number, block in enumerate(blocks, 1):

@@ -33,6 +33,9 @@ fi
 if ! "$venv/bin/python" -c 'import requests, websockets.sync.client' 2>/dev/null; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check 'websockets>=15,<17' 'requests>=2.32,<3'
 fi
+if ! "$venv/bin/python" -c 'import mcp.client.sse' 2>/dev/null; then
+    "$venv/bin/pip" install --quiet --disable-pip-version-check 'mcp>=1.23,<2'
+fi
 
 PATH=$PATH:/usr/sbin
 for proxy in nginx haproxy; do

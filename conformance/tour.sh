@@ -3,8 +3,8 @@
 #
 #   conformance/tour.sh RUNTIME [-v]      RUNTIME: mio, tokio, monoio or auto; -v shows what the blocks print
 #
-# The block under `<!-- tour: NAME -->` in README.md is the step NAME. Only ports are replaced, by free ones. A browser
-# and WebSockets follow (conformance/install.sh brings what they need). HOMING names the program to try, by default
+# The block under `<!-- tour: NAME -->` in README.md is the step NAME. Only ports are replaced, by free ones. A browser,
+# WebSockets and MCP follow (conformance/install.sh brings what they need). HOMING names the program to try, by default
 # target/release/homing. Prints a line PASS or FAIL per check; exit status 1 if one failed, 2 if it could not run.
 set -euo pipefail
 
@@ -226,6 +226,8 @@ check "a browser stays" "$python" "$root/conformance/clients/browser.py" "$cooki
 check "WebSockets stay, by cookie" "$python" "$root/conformance/clients/websocket.py" "$cookie_port"
 check "WebSockets stay, by header" \
     "$python" "$root/conformance/clients/websocket.py" "$header_port" --header x-session-id
+check "sessions of MCP over event streams stay" \
+    "$python" "$root/conformance/clients/mcp_sessions.py" "$program" --runtime "$runtime"
 check "the demo ends well" stop "$demo"
 
 # The same block against a demo whose cookies live for a second: nobody waits for a minute.

@@ -228,6 +228,11 @@ pub fn header_policy(name: &str) -> PolicySpec {
     policy(CarrierSpec::Header { name: field_name(name) })
 }
 
+/// A policy that carries the token behind the value of this parameter, in the URL of an event stream; not strict.
+pub fn sse_policy(parameter: &str) -> PolicySpec {
+    policy(CarrierSpec::Sse { parameter: parameter.into() })
+}
+
 fn policy(carrier: CarrierSpec) -> PolicySpec {
     PolicySpec {
         carrier,

@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use homing_conformance::build::{Builder, status};
+use homing_conformance::build::{Builder, sse_policy, status};
 use homing_conformance::memory::{Act, Ended, Knobs, Lab, Upstream, answer};
-use homing_conformance::message::Request;
+use homing_conformance::message::{Request, responses};
+use homing_core::limits::SSE_HELD_MAX;
 use homing_core::rng::Rng;
-use homing_core::route::{Forward, Redirect, Retry, RetryOn};
+use homing_core::route::{Forward, Redirect, Retry, RetryOn, Session};
 use homing_core::stats::Ending;
 
 const HOSTS: [&str; 2] = ["10.0.0.1:80", "10.0.0.2:80"];
@@ -20,6 +21,8 @@ const SEEDS_EACH: u64 = 150;
 enum Choice {
     /// Nothing: every byte in both directions, the ends and the outcomes are the same.
     Nothing,
+    /// How the data of a rewritten stream are cut into chunks; whatever chunks they came in, together they are the same.
+    ChunksOfRewrittenStream,
     /// How much of a request was passed on before its body turned out to be broken or too large.
     PartOfBrokenRequest,
     /// How much of a response was passed on before its body turned out to be broken.
@@ -75,6 +78,8 @@ fn builder() -> Builder {
     builder.limits.request_body_bytes = Some(50_000);
     builder.limits.request_head_bytes = 24_000;
     builder.respond("/own", 200, "our own");
+    let sse = builder.policy(sse_policy("s"));
+    builder.route_with("/sse", app, move |forward: &mut Forward| forward.session = Session::Policy(sse));
     builder.redirect(
         "/away",
         Redirect {
@@ -129,6 +134,14 @@ fn compare(case: &Case, expected: &Seen, got: &Seen) {
         Choice::Nothing => {
             assert_eq!(lossy(&got.received), lossy(&expected.received), "{name}");
             assert_eq!(got, expected, "{name}");
+        }
+        Choice::ChunksOfRewrittenStream => {
+            let whole = |seen: &Seen| {
+                responses(&seen.received, &[], seen.half_closed).map_err(|broken| broken.to_string())
+            };
+            assert!(whole(expected).is_ok_and(|responses| !responses.is_empty()), "{name}");
+            assert_eq!(whole(got), whole(expected), "{name}");
+            assert_eq!((&got.wires, got.ended), (&expected.wires, expected.ended), "{name}");
         }
         Choice::PartOfBrokenRequest => {
             assert_eq!(lossy(&got.received), lossy(&expected.received), "{name}");
@@ -210,6 +223,7 @@ fn cases() -> Vec<Case> {
     let mut cases = plain_cases();
     cases.extend(odd_cases());
     cases.extend(cases_with_a_choice());
+    cases.extend(streams());
     cases
 }
 
@@ -385,5 +399,60 @@ fn cases_with_a_choice() -> Vec<Case> {
                 script
             })
         },
+    ]
+}
+
+/// Everything that a stream's parser meets: each line end, a mark, a type behind the data, a URL over several lines, an
+/// event that is too long to be held, one that is never finished.
+fn stream_text() -> String {
+    let long = "y".repeat(SSE_HELD_MAX + 50);
+    format!(
+        "\u{feff}: hi\r\n\r\nevent: endpoint\r\ndata: /m?s=abc\r\n\r\n\
+         data: /m?xs=1&s=def&z\revent:endpoint\r\rdata:/m?\ndata: s=g\ndata:h\nevent: endpoint\n\r\n\
+         event: message\ndata: /m?s=no\n\nevent: endpoint\ndata: ?s=abc&x={long}\n\n\
+         event: endpoint\ndata: ?s=last\n"
+    )
+}
+
+fn stream_response(chunk: usize) -> Vec<u8> {
+    let text = stream_text();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n";
+    let mut response = match chunk {
+        0 => format!("{head}content-length: {}\r\n\r\n", text.len()).into_bytes(),
+        _ => format!("{head}transfer-encoding: chunked\r\n\r\n").into_bytes(),
+    };
+    if chunk == 0 {
+        response.extend(text.as_bytes());
+        return response;
+    }
+    for part in text.as_bytes().chunks(chunk) {
+        response.extend(format!("{:x};x=y\r\n", part.len()).as_bytes());
+        response.extend(part);
+        response.extend(b"\r\n");
+    }
+    response.extend(b"0\r\n\r\n");
+    response
+}
+
+fn streams() -> Vec<Case> {
+    let get = "GET /sse HTTP/1.1\r\nhost: x\r\n\r\n";
+    let home = "GET /sse/m?a&s=abc.MTAuMC4wLjI6ODA&b=%20 HTTP/1.1\r\nhost: x\r\n\r\n";
+    let chunked = |name, request: String, script| Case {
+        choice: Choice::ChunksOfRewrittenStream,
+        ..case(name, request, script)
+    };
+    vec![
+        chunked("a stream of known length", get.to_owned() + get, |_, _| answer(stream_response(0))),
+        chunked("a stream in small chunks", get.to_owned() + home, |_, _| answer(stream_response(5))),
+        Case {
+            large: true,
+            ..chunked("a stream in large chunks", get.to_owned() + get, |_, _| answer(stream_response(4000)))
+        },
+        case("a stream for HTTP/1.0", "GET /sse HTTP/1.0\r\n\r\n", |_, _| answer(stream_response(100))),
+        case("a stream until close", get, |_, _| {
+            let mut bytes = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n".to_vec();
+            bytes.extend(stream_text().as_bytes());
+            vec![Act::Bytes(bytes), Act::Close]
+        }),
     ]
 }

@@ -32,12 +32,22 @@ pub const TRAILERS_MAX: usize = 8 * 1024;
 pub const EMPTY_LINES_MAX: usize = 4;
 /// Most field names that the `connection` lines of one head may nominate for removal.
 pub const NOMINATIONS_MAX: usize = 32;
+/// Longest name of a query parameter that carries a session.
+pub const PARAMETER_MAX: usize = 64;
+/// Most bytes of an event stream that are held back: those between a session's value in a URL and the end of its event,
+/// which says whether it is an `endpoint` event. One that goes on for longer passes as it is.
+pub const SSE_HELD_MAX: usize = 4096;
 /// Most bytes that configuration may add to one head (session field included).
 pub const INSERT_MAX: usize = 4096;
 
 const _: () = assert!(ADDRESS_MAX >= 108, "a unix socket path must fit");
 const _: () =
     assert!(TOKEN_MAX >= (ADDRESS_MAX + 16) * 4 / 3 + 4, "the largest minted token must be readable");
+const _: () = assert!(PARAMETER_MAX < u8::MAX as usize, "a match is counted in a byte");
+const _: () = assert!(
+    WINDOW_SMALL >= 2 * (HEADROOM + SSE_HELD_MAX),
+    "what is held must leave room for what is to come"
+);
 const _: () =
     assert!(WINDOW_SMALL >= 2 * (HEADROOM + INSERT_MAX), "a window must hold more than its inserts");
 

@@ -78,6 +78,41 @@ pub enum Ending {
     Stopped,
 }
 
+/// What became of an event stream in which a session is handed out.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Stream {
+    /// The session got its home in the `endpoint` event.
+    Rewritten,
+    /// There was no `endpoint` event.
+    NoEndpoint,
+    /// There was no session in the `endpoint` event: no such parameter, no value, or no URL. It passed as it was.
+    NoSession,
+    /// The `endpoint` event had more bytes behind the session than are held back. It passed as it was.
+    TooLong,
+    /// The stream ended inside the `endpoint` event. It passed as it was.
+    Unfinished,
+    /// The stream had a content coding. It passed as it was.
+    Encoded,
+}
+
+impl Stream {
+    /// All of them, in the order of the counters.
+    pub const ALL: [Self; 6] =
+        [Self::Rewritten, Self::NoEndpoint, Self::NoSession, Self::TooLong, Self::Unfinished, Self::Encoded];
+
+    /// The name used in metrics, logs and tests.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rewritten => "rewritten",
+            Self::NoEndpoint => "no_endpoint",
+            Self::NoSession => "no_session",
+            Self::TooLong => "too_long",
+            Self::Unfinished => "unfinished",
+            Self::Encoded => "encoded",
+        }
+    }
+}
+
 /// The facts of one request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome {
@@ -93,6 +128,8 @@ pub struct Outcome {
     pub host: Option<HostRef>,
     /// Whether the response carries a new token.
     pub minted: bool,
+    /// What became of the event stream that the response was; `None`: it was none whose session travels so.
+    pub stream: Option<Stream>,
     /// The status of the final response; zero: none was sent.
     pub status: u16,
     /// Attempts made.
@@ -259,6 +296,8 @@ pub struct Counters {
     pub reasons: [Counter; REASONS.len()],
     /// Requests by ending, in the order of [`Ending::ALL`].
     pub endings: [Counter; Ending::ALL.len()],
+    /// Event streams that hand out a session, in the order of [`Stream::ALL`].
+    pub streams: [Counter; Stream::ALL.len()],
     /// Envoy's four, in the order of [`EnvoyCounter`].
     pub envoy: [Counter; 4],
     /// Connections accepted.
@@ -317,6 +356,9 @@ impl Counters {
         if let Some(counter) = outcome.envoy_counter().and_then(|which| self.envoy.get(which as usize)) {
             counter.add();
         }
+        if let Some(counter) = outcome.stream.and_then(|stream| self.streams.get(stream as usize)) {
+            counter.add();
+        }
         if outcome.minted {
             self.minted.add();
         }
@@ -355,6 +397,9 @@ mod tests {
     fn endings_count_where_their_name_stands() {
         for (position, ending) in Ending::ALL.into_iter().enumerate() {
             assert_eq!(ending as usize, position, "{}", ending.as_str());
+        }
+        for (position, stream) in Stream::ALL.into_iter().enumerate() {
+            assert_eq!(stream as usize, position, "{}", stream.as_str());
         }
     }
 

@@ -137,6 +137,13 @@ impl Window {
         self.settle();
     }
 
+    /// Forgets all live bytes behind the first `count`: a body was rewritten and has become shorter.
+    pub fn truncate(&mut self, count: usize) {
+        debug_assert!(count <= self.end - self.live_at);
+        self.end = self.end.min(self.live_at + count);
+        self.settle();
+    }
+
     /// Drops everything, kept and live.
     pub fn clear(&mut self) {
         self.live_at = self.end;

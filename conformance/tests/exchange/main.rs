@@ -9,6 +9,7 @@ mod interim;
 mod limits;
 mod malformed;
 mod routes;
+mod streams;
 mod tunnels;
 
 use std::time::Duration;

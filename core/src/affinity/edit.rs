@@ -1,9 +1,11 @@
 //! What a session changes in the request's and the response's fields.
 
+use core::ops::Range;
 use core::time::Duration;
 
 use super::policy::Carrier;
 use super::{Found, LineEdit, Policy, Refusal, RefusalReason, Routed};
+use crate::carrier::Sse;
 use crate::clock::UnixSecs;
 use crate::token::{Address, Token};
 
@@ -24,7 +26,29 @@ pub enum ResponseEdit {
     },
 }
 
+/// What happens to the body of a response that is an event stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EndpointEdit {
+    /// Nothing.
+    Keep,
+    /// What is in `out` goes behind the value of [`Policy::sse_parameter`] in each `endpoint` event.
+    Append {
+        /// `cache-control: private` is to be added to the head.
+        no_cache: bool,
+    },
+}
+
 impl Found {
+    /// What is to be taken out of `target`, the one that was looked up, on its way upstream: the address behind the
+    /// session's value in a URL. All other bytes of the target stay as they are.
+    #[inline]
+    pub fn target_cut(&self, policy: &Policy, target: &[u8]) -> Option<Range<usize>> {
+        match &policy.carrier {
+            Carrier::Sse(sse) if self.enveloped => sse.suffix_in(target),
+            _ => None,
+        }
+    }
+
     /// What happens to the `nth` line of the request's session field (0 is the first) on its way upstream;
     /// `out` is cleared and filled for [`LineEdit::Write`].
     ///
@@ -80,9 +104,24 @@ impl Routed {
                     (Carrier::Envelope(envelope), 1, Some(value)) if envelope.wrap(&address, value, out) => {
                         ResponseEdit::Replace { no_cache }
                     }
-                    (Carrier::Envelope(_), ..) => ResponseEdit::Keep,
+                    (Carrier::Envelope(_) | Carrier::Sse(_), ..) => ResponseEdit::Keep,
                 }
             }
+        }
+    }
+
+    /// What happens to an event stream that the host, whose address text is `address`, has answered with. `out` is cleared
+    /// and filled with what to append.
+    ///
+    /// As with an envelope, whatever the request carried: the upstream hands out a session, and its home is here.
+    pub fn endpoint_edit(&self, policy: &Policy, address: &str, out: &mut Vec<u8>) -> EndpointEdit {
+        out.clear();
+        match (&policy.carrier, Address::new(address.as_bytes())) {
+            (Carrier::Sse(_), Some(address)) => {
+                Sse::write_suffix(&address, out);
+                EndpointEdit::Append { no_cache: policy.no_cache }
+            }
+            _ => EndpointEdit::Keep,
         }
     }
 }

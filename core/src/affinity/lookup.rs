@@ -2,6 +2,7 @@
 
 use super::policy::Carrier;
 use super::{Miss, Policy};
+use crate::carrier::Sse;
 use crate::clock::UnixSecs;
 use crate::token::{self, Address, DecodeError, Reading, Scratch, Token};
 
@@ -18,7 +19,7 @@ pub struct Lookup<'p> {
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
     pub(super) token: Result<Token, Miss>,
-    /// The first line is an envelope, which the upstream must not see.
+    /// The first line is an envelope, or the target has an address in it: the upstream must not see that.
     pub(super) enveloped: bool,
 }
 
@@ -26,6 +27,21 @@ impl<'p> Lookup<'p> {
     #[inline]
     pub(super) fn new(policy: &'p Policy, now: UnixSecs) -> Self {
         Self { policy, now, found: Found { token: Err(Miss::Absent), enveloped: false }, lines: 0 }
+    }
+
+    /// Reads the target. The first usable value of the parameter counts, as with cookies; one without an address is the
+    /// upstream's own, as it stands: malformed, like an envelope that is none.
+    pub(super) fn in_target(policy: &'p Policy, sse: &Sse, target: &[u8], now: UnixSecs) -> Self {
+        let mut lookup = Self::new(policy, now);
+        for span in sse.values(target) {
+            let value = target.get(span).unwrap_or_default();
+            lookup.note(token::read_sse(value, &mut Scratch::new()));
+            if lookup.found.token.is_ok() {
+                lookup.found.enveloped = true;
+                break;
+            }
+        }
+        lookup
     }
 
     /// Shows one line of [`Policy::request_field`], in the order received.
@@ -61,7 +77,7 @@ impl<'p> Lookup<'p> {
                 }
                 Err(error) => self.note(Err(error)),
             },
-            Carrier::Header(_) | Carrier::Envelope(_) => {}
+            Carrier::Header(_) | Carrier::Envelope(_) | Carrier::Sse(_) => {}
         }
     }
 

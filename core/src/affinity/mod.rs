@@ -21,7 +21,7 @@ mod spec;
 mod verdict;
 
 pub use crate::carrier::LineEdit;
-pub use edit::ResponseEdit;
+pub use edit::{EndpointEdit, ResponseEdit};
 pub use lookup::{Found, Lookup};
 pub use policy::Policy;
 pub use spec::{CarrierSpec, CookieSpec, PolicyError, PolicySpec};

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::{CarrierSpec, Lookup, PolicyError, PolicySpec, RefusalReason};
-use crate::carrier::{Cookie, Envelope, Header};
+use crate::carrier::{Cookie, Envelope, Header, Sse};
 use crate::clock::UnixSecs;
 use crate::field::{FieldName, Status};
 use crate::limits::INSERT_MAX;
@@ -27,6 +27,7 @@ pub(super) enum Carrier {
     Cookie(Box<Cookie>),
     Header(Header),
     Envelope(Envelope),
+    Sse(Sse),
 }
 
 impl Policy {
@@ -45,6 +46,7 @@ impl Policy {
             }
             CarrierSpec::Header { name } => Carrier::Header(Header::new(name)),
             CarrierSpec::Envelope { name } => Carrier::Envelope(Envelope::new(name)),
+            CarrierSpec::Sse { parameter } => Carrier::Sse(Sse::new(parameter)),
         };
         let policy = Self {
             carrier,
@@ -59,19 +61,21 @@ impl Policy {
         if insert_max > INSERT_MAX { Err(PolicyError::InsertTooLong(insert_max)) } else { Ok(policy) }
     }
 
-    /// The request field whose lines are to be offered: `cookie`, or the configured header.
-    pub fn request_field(&self) -> &FieldName {
+    /// The request field whose lines are to be offered: `cookie`, or the configured header; `None`: the session travels in
+    /// the target, which [`Policy::lookup`] reads.
+    pub fn request_field(&self) -> Option<&FieldName> {
         match &self.carrier {
-            Carrier::Cookie(cookie) => cookie.field(),
-            Carrier::Header(header) => header.field(),
-            Carrier::Envelope(envelope) => envelope.field(),
+            Carrier::Cookie(cookie) => Some(cookie.field()),
+            Carrier::Header(header) => Some(header.field()),
+            Carrier::Envelope(envelope) => Some(envelope.field()),
+            Carrier::Sse(_) => None,
         }
     }
 
-    /// The response field whose lines decide the edit (header and envelope); `None` for cookies.
+    /// The response field whose lines decide the edit (header and envelope); `None` for others.
     pub fn response_field(&self) -> Option<&FieldName> {
         match &self.carrier {
-            Carrier::Cookie(_) => None,
+            Carrier::Cookie(_) | Carrier::Sse(_) => None,
             Carrier::Header(header) => Some(header.field()),
             Carrier::Envelope(envelope) => Some(envelope.field()),
         }
@@ -83,8 +87,19 @@ impl Policy {
     pub const fn edits_requests(&self) -> bool {
         match self.carrier {
             Carrier::Cookie(_) => self.hide_from_upstream,
-            Carrier::Header(_) => false,
+            Carrier::Header(_) | Carrier::Sse(_) => false,
             Carrier::Envelope(_) => true,
+        }
+    }
+
+    /// The query parameter whose value the upstream hands out in an event stream, when the session travels so. The stream
+    /// is to be rewritten then ([`Routed::endpoint_edit`](super::Routed::endpoint_edit)), and targets too
+    /// ([`Found::target_cut`](super::Found::target_cut)).
+    #[inline]
+    pub fn sse_parameter(&self) -> Option<&str> {
+        match &self.carrier {
+            Carrier::Sse(sse) => Some(sse.parameter()),
+            Carrier::Cookie(_) | Carrier::Header(_) | Carrier::Envelope(_) => None,
         }
     }
 
@@ -93,12 +108,14 @@ impl Policy {
         self.strict
     }
 
-    /// The most bytes a response edit can write: name, value, and the lines around them.
+    /// The most bytes a response edit can write to a head: name, value, and the lines around them.
     pub fn insert_max(&self) -> usize {
         let (name, value_max) = match &self.carrier {
             Carrier::Cookie(cookie) => ("set-cookie", cookie.value_max()),
             Carrier::Header(header) => (header.field().as_str(), header.value_max()),
             Carrier::Envelope(envelope) => (envelope.field().as_str(), envelope.value_max()),
+            // The body's length is not known any more once it is rewritten.
+            Carrier::Sse(_) => ("transfer-encoding", "chunked".len()),
         };
         let no_cache = if self.no_cache { "cache-control: private\r\n" } else { "" };
         name.len() + ": ".len() + value_max + "\r\n".len() + no_cache.len()
@@ -110,6 +127,7 @@ impl Policy {
     pub fn lookup(&self, target: &[u8], now: UnixSecs) -> Option<Lookup<'_>> {
         match &self.carrier {
             Carrier::Cookie(cookie) if !cookie.scope().contains(target) => None,
+            Carrier::Sse(sse) => Some(Lookup::in_target(self, sse, target, now)),
             _ => Some(Lookup::new(self, now)),
         }
     }

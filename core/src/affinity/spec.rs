@@ -7,7 +7,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::field::{FieldName, Status, is_token_byte};
-use crate::limits::INSERT_MAX;
+use crate::limits::{INSERT_MAX, PARAMETER_MAX};
 
 /// A session policy as configuration names it; [`crate::affinity::Policy::compile`] makes it usable.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -42,6 +42,11 @@ pub enum CarrierSpec {
     Envelope {
         /// Its name.
         name: FieldName,
+    },
+    /// Behind the upstream's own session value in a URL, which it hands out in the `endpoint` event of an event stream.
+    Sse {
+        /// The query parameter that holds the value: at most [`PARAMETER_MAX`] letters, digits, `-`, `.`, `_` and `~`.
+        parameter: Box<str>,
     },
 }
 
@@ -85,6 +90,8 @@ pub enum PolicyError {
     AttributeNeedsSecure(&'static str),
     /// The header's name means something else to HTTP or to the proxy; writing a token there would break messages.
     FieldReserved(FieldName),
+    /// The parameter's name is empty, too long, or holds what URLs encode.
+    Parameter(Box<str>),
     /// This setting makes sense for a cookie only.
     NeedsCookie(&'static str),
     /// `clear_dead` without `strict`: without refusals there is nothing to clear.
@@ -173,17 +180,31 @@ impl PolicySpec {
                 if RESERVED_FIELDS.contains(&name.as_str()) {
                     return Err(PolicyError::FieldReserved(name.clone()));
                 }
-                let cookie_only = [
-                    (self.hide_from_upstream, "hide_from_upstream"),
-                    (self.clear_dead, "clear_dead"),
-                    (self.renew_before.is_some(), "renew_before"),
-                ];
-                if let Some(&(_, setting)) = cookie_only.iter().find(|(is_set, _)| *is_set) {
-                    return Err(PolicyError::NeedsCookie(setting));
+                self.check_cookie_only()?;
+            }
+            CarrierSpec::Sse { parameter } => {
+                // RFC 3986 §2.3, the unreserved ones: others are written in several ways, of which we know one.
+                let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+                if !(1..=PARAMETER_MAX).contains(&parameter.len()) || !parameter.bytes().all(is_plain) {
+                    return Err(PolicyError::Parameter(parameter.clone()));
                 }
+                self.check_cookie_only()?;
             }
         }
         if self.clear_dead && !self.strict { Err(PolicyError::ClearNeedsStrict) } else { Ok(()) }
+    }
+
+    /// What only a cookie can do is refused for other carriers.
+    fn check_cookie_only(&self) -> Result<(), PolicyError> {
+        let cookie_only = [
+            (self.hide_from_upstream, "hide_from_upstream"),
+            (self.clear_dead, "clear_dead"),
+            (self.renew_before.is_some(), "renew_before"),
+        ];
+        match cookie_only.iter().find(|(is_set, _)| *is_set) {
+            Some(&(_, setting)) => Err(PolicyError::NeedsCookie(setting)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -234,6 +255,11 @@ impl fmt::Display for PolicyError {
                 f,
                 "header name {:?} means something else to HTTP or the proxy; choose a name of its own, such as x-session",
                 name.as_str()
+            ),
+            Self::Parameter(name) => write!(
+                f,
+                "parameter {name:?} must be 1 to {PARAMETER_MAX} letters, digits, '-', '.', '_' and '~'; write the name as \
+                 it stands in the upstream's URLs"
             ),
             Self::NeedsCookie(setting) => {
                 write!(

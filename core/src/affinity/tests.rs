@@ -160,7 +160,7 @@ fn of_a_header_the_first_line_counts() {
     let policy = compile(header());
     let (a, b) = (in_header(A), in_header(B));
     let sees = |lines: &[&str]| address(found(&policy, lines));
-    assert_eq!(policy.request_field().as_str(), "x-sess"); // hdr-071
+    assert_eq!(policy.request_field().unwrap().as_str(), "x-sess"); // hdr-071
     assert_eq!(sees(&[&a, &b]), Ok(A.into())); // hdr-025
     assert_eq!(sees(&["!!!!", &a]), Err(Miss::Malformed)); // hdr-027
     assert_eq!(sees(&["", &a]), Err(Miss::Absent)); // hdr-031
@@ -394,4 +394,41 @@ fn what_an_edit_writes_fits_the_promise() {
             (ResponseEdit::Keep, String::new())
         );
     }
+}
+
+#[test]
+fn a_session_in_a_url_is_read_from_the_target_and_written_into_the_stream() {
+    let policy = compile(PolicySpec { no_cache: true, ..spec(CarrierSpec::Sse { parameter: "s".into() }) });
+    assert!(policy.request_field().is_none() && policy.response_field().is_none());
+    assert_eq!(policy.sse_parameter(), Some("s"));
+    let mut out = b"left over".to_vec();
+    let target = format!("/m?a&s=own.{}&b", "MTI3LjAuMC4xOjIxMTAy"); // B
+    let found = policy.lookup(target.as_bytes(), NOW).unwrap().read();
+    assert_eq!(found.token().unwrap().address.as_bytes(), B.as_bytes());
+    let cut = found.target_cut(&policy, target.as_bytes()).unwrap();
+    assert_eq!([&target[..cut.start], &target[cut.end..]].concat(), "/m?a&s=own&b");
+    let cluster = cluster(&[A, B]);
+    let Verdict::Pin(routed) = found.find(&policy, [(ClusterId(0), &cluster)]) else {
+        panic!("the token's host is there");
+    };
+    // Whatever the request carried, and never in the head.
+    assert_eq!(routed.endpoint_edit(&policy, B, &mut out), EndpointEdit::Append { no_cache: true });
+    assert_eq!(out, b".MTI3LjAuMC4xOjIxMTAy");
+    assert_eq!(routed.response_edit(&policy, A, 0, None, NOW, &mut out), ResponseEdit::Keep);
+    assert_eq!(routed.endpoint_edit(&compile(cookie()), B, &mut out), EndpointEdit::Keep);
+    for (target, miss) in [("/m", Miss::Absent), ("/m?s=", Miss::Absent), ("/m?s=own", Miss::Malformed)] {
+        let found = policy.lookup(target.as_bytes(), NOW).unwrap().read();
+        assert_eq!(found.token().unwrap_err(), miss, "{target}");
+        assert_eq!(found.target_cut(&policy, target.as_bytes()), None);
+    }
+}
+
+#[test]
+fn a_parameter_is_a_plain_name() {
+    for name in ["", "a b", "a=b", "a%20b", "\u{e9}", &"x".repeat(65)] {
+        let refused = Policy::compile(spec(CarrierSpec::Sse { parameter: name.into() }));
+        assert_eq!(refused.unwrap_err(), PolicyError::Parameter(name.into()));
+    }
+    let renewed = PolicySpec { hide_from_upstream: true, ..spec(CarrierSpec::Sse { parameter: "s".into() }) };
+    assert_eq!(Policy::compile(renewed).unwrap_err(), PolicyError::NeedsCookie("hide_from_upstream"));
 }

@@ -1,5 +1,5 @@
-//! Where a token travels: in a cookie, in a header of our own, or wrapped around the upstream's session header. Finding
-//! it in a request, writing it into a response, and what the upstream gets to see of it.
+//! Where a token travels: in a cookie, in a header of our own, wrapped around the upstream's session header, or behind a
+//! session's value in a URL. Finding it in a request, writing it into a response, and what the upstream gets to see of it.
 //!
 //! A carrier looks at one field line at a time and knows neither HTTP heads nor hosts.
 
@@ -7,11 +7,13 @@ mod cookie;
 mod envelope;
 mod header;
 mod scope;
+mod sse;
 
 pub use cookie::Cookie;
 pub use envelope::Envelope;
 pub use header::Header;
 pub use scope::Scope;
+pub use sse::Sse;
 
 /// What happens to one line of the request's session field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -132,8 +132,10 @@ impl Attempt {
         else {
             return self.place(&view, candidates, Scope::OutOfScope, rng);
         };
-        for (_, value) in fields.filter(|(name, _)| compiled.request_field().matches(name)) {
-            lookup.offer(value);
+        if let Some(field) = compiled.request_field() {
+            for (_, value) in fields.filter(|(name, _)| field.matches(name)) {
+                lookup.offer(value);
+            }
         }
         let found = lookup.read();
         let clusters =

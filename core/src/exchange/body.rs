@@ -1,6 +1,6 @@
 //! How much of a window's live bytes may pass. Bodies are counted or scanned, never copied.
 
-use crate::http1::{ChunkError, Chunks, RequestFraming, ResponseFraming};
+use crate::http1::{ChunkError, Chunks, Piece, RequestFraming, ResponseFraming};
 
 /// What is still to come of a message body.
 #[derive(Debug, Default)]
@@ -42,6 +42,22 @@ impl Body {
             Self::Done => Some(0),
             Self::Fixed(left) => Some(*left),
             Self::Chunked(_) | Self::UntilClose | Self::Opaque => None,
+        }
+    }
+
+    /// Takes the next piece of the body off the front of `bytes`, for who takes the framing off.
+    pub(super) fn next(&mut self, bytes: &[u8]) -> Result<Piece, ChunkError> {
+        match self {
+            Self::Done => Ok(Piece::Done),
+            Self::Chunked(chunks) => {
+                let piece = chunks.next(bytes)?;
+                if piece == Piece::Done {
+                    *self = Self::Done;
+                }
+                Ok(piece)
+            }
+            Self::Fixed(_) | Self::UntilClose | Self::Opaque if bytes.is_empty() => Ok(Piece::More),
+            Self::Fixed(_) | Self::UntilClose | Self::Opaque => self.take(bytes).map(Piece::Data),
         }
     }
 

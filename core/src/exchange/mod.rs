@@ -30,7 +30,7 @@ use crate::affinity::Refusal;
 use crate::clock::{Now, Tick};
 use crate::field::Status;
 use crate::hosts::{Host, HostRef};
-use crate::http1::{Method, Version};
+use crate::http1::{Method, Splicer, Version};
 use crate::limits::Limits;
 use crate::log::{ADDRESS_KEPT, Clip, Record, TARGET_KEPT};
 use crate::route::ListenerId;
@@ -226,6 +226,8 @@ pub struct Exchange {
     response_scanned: usize,
     /// The response is de-chunked for an HTTP/1.0 client.
     dechunk: bool,
+    /// The response is an event stream that is rewritten.
+    splicer: Option<Box<Splicer>>,
     /// The upstream broke off: what came is passed on, then the connection is cut.
     truncated: bool,
     /// What the outbound window holds is of an attempt that was given up.
@@ -276,6 +278,7 @@ impl Exchange {
             discard_left: 0,
             response_scanned: 0,
             dechunk: false,
+            splicer: None,
             truncated: false,
             stale: false,
             forget: None,
@@ -606,6 +609,9 @@ impl Exchange {
         }
         self.owed = false;
         self.attempt.release();
+        if let Some(splicer) = self.splicer.take() {
+            worker.give_splicer(splicer);
+        }
         if self.attempt.outcome.ending == Ending::Complete {
             self.attempt.outcome.ending = ending;
         }

@@ -1,6 +1,7 @@
 //! HTTP/1.1 on the wire: heads, framing, chunks, edits, answers.
 //!
-//! Bodies are counted or scanned, never copied; heads are edited in place.
+//! Bodies are counted or scanned, never copied, but for event streams that hand out a session: those are rewritten in their
+//! window (`sse` finds the place, `splice` does it). Heads are edited in place.
 //!
 //! A request passes through the room in this order:
 //!
@@ -23,6 +24,8 @@ mod head;
 mod plain;
 mod request;
 mod response;
+mod splice;
+mod sse;
 mod target;
 mod wide;
 
@@ -36,4 +39,6 @@ pub use request::{
     Method, RequestHead, cannot_be_request, leading_empty_lines, parse_request, plain_request,
 };
 pub use response::{ResponseHead, cannot_be_response, parse_response, plain_response};
+pub use splice::{INSERT_LONGEST, Pass, Passed, Splicer};
+pub use sse::{EndpointFate, Scanned, Scanner};
 pub use target::path_span;

@@ -1,7 +1,8 @@
-//! Base64 exactly as Envoy takes it: standard alphabet, full padding, unused bits zero (SEMANTICS 2.6; b64-*).
+//! Base64 exactly as Envoy takes it: standard alphabet, full padding, unused bits zero (SEMANTICS 2.6; b64-*). In URLs
+//! the URL-safe alphabet, without padding.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, STANDARD, URL_SAFE_NO_PAD};
 
 use super::DecodeError;
 use crate::limits::TOKEN_MAX;
@@ -20,19 +21,43 @@ impl Scratch {
     /// Decodes a value of at most [`TOKEN_MAX`] bytes.
     #[inline]
     pub(super) fn decode(&mut self, text: &[u8]) -> Result<&[u8], DecodeError> {
+        self.decode_by(&STANDARD, text).map_err(|error| error.unwrap_or(DecodeError::Base64))
+    }
+
+    /// As [`Scratch::decode`], in the alphabet of URLs.
+    pub(super) fn decode_url(&mut self, text: &[u8]) -> Result<&[u8], DecodeError> {
+        self.decode_by(&URL_SAFE_NO_PAD, text).map_err(|error| error.unwrap_or(DecodeError::Base64Url))
+    }
+
+    /// The inner `None`: it is not base64.
+    #[inline]
+    fn decode_by(&mut self, engine: &GeneralPurpose, text: &[u8]) -> Result<&[u8], Option<DecodeError>> {
         match text.len() {
-            0 => return Err(DecodeError::Empty),
-            len if len > TOKEN_MAX => return Err(DecodeError::TooLong),
+            0 => return Err(Some(DecodeError::Empty)),
+            len if len > TOKEN_MAX => return Err(Some(DecodeError::TooLong)),
             _ => {}
         }
-        let len = STANDARD.decode_slice(text, &mut self.0).map_err(|_| DecodeError::Base64)?;
-        self.0.get(..len).ok_or(DecodeError::Base64)
+        let len = engine.decode_slice(text, &mut self.0).map_err(|_| None)?;
+        self.0.get(..len).ok_or(None)
     }
 }
 
 /// The length of `len` bytes in base64.
 pub(super) const fn encoded_len(len: usize) -> usize {
     len.div_ceil(3) * 4
+}
+
+/// The length of `len` bytes in the base64 of URLs.
+pub(super) const fn encoded_url_len(len: usize) -> usize {
+    (len * 4).div_ceil(3)
+}
+
+/// Writes `bytes` in the base64 of URLs to the end of `out`.
+pub(super) fn encode_url_into(bytes: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + encoded_url_len(bytes.len()), 0);
+    let written = out.get_mut(start..).and_then(|room| URL_SAFE_NO_PAD.encode_slice(bytes, room).ok());
+    out.truncate(start + written.unwrap_or(0));
 }
 
 /// Writes `bytes` in base64 to the end of `out`.

@@ -1,12 +1,14 @@
 //! Bytes to token and back. A token is the whole session state: the text of the host's address and, in a cookie,
 //! the moment at which it stops counting.
 //!
-//! Three values carry one, all in base64 ([`decode_cookie`], [`decode_header`], [`decode_envelope`]). None is signed:
+//! Four values carry one, all in base64 ([`decode_cookie`], [`decode_header`], [`decode_envelope`], [`decode_sse`]). None is
+//! signed:
 //! whoever can write one can choose a host. Nothing here allocates.
 
 mod base64;
 mod envelope;
 mod message;
+mod sse;
 mod text;
 
 use core::fmt;
@@ -17,6 +19,7 @@ use crate::planted::Bug;
 
 pub(crate) use self::base64::Scratch;
 pub use envelope::ENVELOPE_VALUE_MAX;
+pub use sse::SSE_SUFFIX_MAX;
 
 /// A host address as text, held by value.
 #[derive(Clone, Copy)]
@@ -46,6 +49,8 @@ pub enum Form {
     Text,
     /// An address in front of the upstream's own value.
     Envelope,
+    /// An address behind the upstream's own value, in a URL.
+    Sse,
 }
 
 /// A token and how it was written.
@@ -66,6 +71,8 @@ pub enum DecodeError {
     TooLong,
     /// The value is not base64 in the standard alphabet with full padding.
     Base64,
+    /// The address behind a value in a URL is not base64 in the alphabet of URLs without padding.
+    Base64Url,
     /// The bytes are neither a message nor an address text.
     NoToken,
     /// The message holds no address.
@@ -76,6 +83,8 @@ pub enum DecodeError {
     NoUpstreamValue,
     /// An envelope whose upstream value holds CR, LF or NUL and so cannot be a field value.
     UnsafeUpstreamValue,
+    /// A value in a URL without a dot and an address behind the upstream's own.
+    NoSuffix,
 }
 
 /// Reads a cookie's value, in double quotes or not (SEMANTICS 2.5 step 4 and 2.6).
@@ -104,6 +113,23 @@ pub fn decode_envelope(value: &[u8]) -> Result<Decoded, DecodeError> {
 /// Envoy answers 503 to a value with CR, LF or NUL (env-093 to env-102); here it is an error like any other.
 pub fn unwrap_envelope(value: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
     envelope::open(value)?.unwrap_into(out)
+}
+
+/// Reads a value in a URL: the upstream's own, a dot, and an address in the base64 of URLs, without padding.
+pub fn decode_sse(value: &[u8]) -> Result<Decoded, DecodeError> {
+    read_sse(value, &mut Scratch::new())?.decoded()
+}
+
+/// The upstream's own part of a value in a URL that [`decode_sse`] reads; `None`: there is no usable address in it.
+pub fn sse_value(value: &[u8]) -> Option<&[u8]> {
+    let (own, _) = sse::open(value).ok()?;
+    decode_sse(value).is_ok().then_some(own)
+}
+
+/// Writes what goes behind the upstream's value in a URL to the end of `out`: at most [`SSE_SUFFIX_MAX`] bytes that no
+/// URL needs to encode.
+pub fn encode_sse_suffix(address: &Address, out: &mut Vec<u8>) {
+    sse::encode_into(address.as_bytes(), out);
 }
 
 /// Writes a token as a cookie's value, without quotes, to the end of `out`.
@@ -171,6 +197,19 @@ pub(crate) fn read_envelope<'s>(
     Ok(read_header(envelope.address, scratch).map(|reading| Reading { form: Form::Envelope, ..reading }))
 }
 
+/// As [`decode_sse`].
+pub(crate) fn read_sse<'s>(value: &[u8], scratch: &'s mut Scratch) -> Result<Reading<'s>, DecodeError> {
+    let (_, address) = sse::open(value)?;
+    let bytes = scratch.decode_url(address).map_err(|error| match error {
+        DecodeError::Empty => DecodeError::NoSuffix,
+        error => error,
+    })?;
+    if text::is_socket(bytes) || text::is_path(bytes) {
+        return Reading::text(bytes, Form::Sse);
+    }
+    Err(DecodeError::NoToken)
+}
+
 /// The length of the longest value that [`encode_cookie`] writes.
 pub(crate) const COOKIE_VALUE_MAX: usize = base64::encoded_len(message::MESSAGE_MAX);
 /// The length of the longest value that [`encode_header`] writes.
@@ -180,7 +219,7 @@ pub(crate) const ENVELOPE_MAX: usize =
     HEADER_VALUE_MAX + envelope::MARK.len() + base64::encoded_len(ENVELOPE_VALUE_MAX);
 
 const _: () = assert!(
-    COOKIE_VALUE_MAX <= TOKEN_MAX && HEADER_VALUE_MAX <= TOKEN_MAX,
+    COOKIE_VALUE_MAX <= TOKEN_MAX && HEADER_VALUE_MAX <= TOKEN_MAX && SSE_SUFFIX_MAX <= TOKEN_MAX,
     "what is minted must be readable"
 );
 
@@ -256,6 +295,7 @@ impl Form {
             Self::Legacy => "legacy",
             Self::Text => "text",
             Self::Envelope => "envelope",
+            Self::Sse => "sse",
         }
     }
 }
@@ -268,6 +308,9 @@ impl fmt::Display for DecodeError {
             Self::Base64 => {
                 write!(f, "the value is not base64 (standard alphabet, full padding, unused bits zero)")
             }
+            Self::Base64Url => {
+                write!(f, "what stands behind the last dot is not URL-safe base64 without padding")
+            }
             Self::NoToken => {
                 write!(f, "the bytes are neither a token message nor an address such as 10.0.0.1:80")
             }
@@ -275,6 +318,9 @@ impl fmt::Display for DecodeError {
             Self::AddressTooLong => write!(f, "the address is longer than {ADDRESS_MAX} bytes"),
             Self::NoUpstreamValue => {
                 write!(f, "there is no usable upstream value; expected ADDRESS;UV:VALUE in base64")
+            }
+            Self::NoSuffix => {
+                write!(f, "there is no address behind the upstream's value; expected VALUE.ADDRESS")
             }
             Self::UnsafeUpstreamValue => {
                 write!(f, "the upstream value holds CR, LF or NUL, which no field value may")
@@ -417,6 +463,32 @@ mod tests {
         assert_eq!(out, value);
         assert_eq!(decode_envelope(b"!!!!;UV:c2lk").unwrap_err(), DecodeError::Base64); // env-071
         assert!(unwrap_envelope(b"!!!!;UV:c2lk", &mut out).is_ok());
+    }
+
+    #[test]
+    fn a_value_in_a_url_is_opened_and_closed() {
+        let value = b"abc.MTI3LjAuMC4xOjIxMTAy";
+        let decoded = decode_sse(value).unwrap();
+        assert_eq!((decoded.token.address.as_bytes(), decoded.form), (&b"127.0.0.1:21102"[..], Form::Sse));
+        assert_eq!(decoded.token.expires, None);
+        let mut out = b"abc".to_vec();
+        encode_sse_suffix(&decoded.token.address, &mut out);
+        assert_eq!(out, value);
+        assert_eq!(sse_value(value), Some(&b"abc"[..]));
+        let refused = |value: &[u8]| decode_sse(value).unwrap_err();
+        assert_eq!(refused(b""), DecodeError::Empty);
+        assert_eq!(refused(b"abc"), DecodeError::NoSuffix);
+        assert_eq!(refused(b"abc."), DecodeError::NoSuffix);
+        assert_eq!(refused(b"abc.MTI3LjAuMC4xOjIxMTA="), DecodeError::Base64Url);
+        assert_eq!(refused(b"abc.aGVsbG8"), DecodeError::NoToken);
+        assert_eq!(refused(&[b"abc.", &[b'A'; TOKEN_MAX + 1][..]].concat()), DecodeError::TooLong);
+        assert_eq!(sse_value(b"abc.aGVsbG8"), None);
+        // No socket's path is so long.
+        let long = [b"/".to_vec(), vec![b'a'; ADDRESS_MAX]].concat();
+        let mut suffix = b"abc".to_vec();
+        sse::encode_into(&long, &mut suffix);
+        assert_eq!(refused(&suffix), DecodeError::NoToken);
+        assert_eq!(sse_value(&suffix), None);
     }
 
     #[test]

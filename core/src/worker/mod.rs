@@ -17,12 +17,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::clock::Now;
-use crate::http1::{DateCache, Edits};
+use crate::http1::{DateCache, Edits, Splicer};
 use crate::limits::{INSERT_MAX, TOKEN_MAX};
 use crate::log::LogSink;
 use crate::rng::Rng;
 use crate::snapshot::Snapshot;
 use crate::stats::Counters;
+
+/// Most splicers that are kept for reuse.
+const SPLICERS_KEPT: usize = 256;
 
 /// One thread's share of everything but the sockets.
 pub struct Worker {
@@ -35,6 +38,9 @@ pub struct Worker {
     pub(crate) view: Rc<View>,
     pub(crate) rng: Rng,
     pub(crate) scratch: Scratch,
+    /// For event streams to come, so that a stream allocates only when there are more at once than ever.
+    #[expect(clippy::vec_box, reason = "the box itself goes to an exchange and comes back")]
+    pub(crate) splicers: Vec<Box<Splicer>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) log: Option<Box<dyn LogSink>>,
 }
@@ -78,6 +84,7 @@ impl Worker {
             view,
             rng,
             scratch,
+            splicers: Vec::with_capacity(SPLICERS_KEPT),
             counters,
             log,
         }
@@ -104,6 +111,13 @@ impl Worker {
     /// worker then, a task of its runtime say, holds no record.
     pub fn close_log(&mut self) {
         self.log = None;
+    }
+
+    /// Keeps a splicer for the next event stream.
+    pub(crate) fn give_splicer(&mut self, splicer: Box<Splicer>) {
+        if self.splicers.len() < SPLICERS_KEPT {
+            self.splicers.push(splicer);
+        }
     }
 
     /// The worker's counters.

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use homing_core::log::{LogSink, Record};
+use homing_core::stats::Stream;
 use serde::Serialize;
 
 use crate::config::{AccessLog, LogTarget};
@@ -86,6 +87,9 @@ struct Line<'r> {
     upstream: Cow<'r, str>,
     tries: u8,
     minted: bool,
+    /// Only where an event stream could have been rewritten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stream: Option<&'static str>,
     strict: bool,
     received: u64,
     sent: u64,
@@ -107,6 +111,7 @@ impl<'r> Line<'r> {
             upstream: String::from_utf8_lossy(record.upstream.as_bytes()),
             tries: outcome.tries,
             minted: outcome.minted,
+            stream: outcome.stream.map(Stream::as_str),
             strict: outcome.strict,
             received: record.received,
             sent: record.sent,

@@ -133,7 +133,7 @@ struct Demo {
 
 #[derive(Debug, Subcommand)]
 enum Token {
-    /// Says what is in a token: a bare value, name="value", a whole set-cookie line, an envelope.
+    /// Says what is in a token: a bare value, name="value", a whole set-cookie line, an envelope, a URL.
     Decode {
         /// The text with the token.
         #[arg(required = true, value_name = "VALUE")]
@@ -153,7 +153,7 @@ enum Token {
         /// How to write it.
         #[arg(long, value_enum, default_value_t)]
         form: Encoding,
-        /// The upstream's own value, for an envelope.
+        /// The upstream's own value, for an envelope or an event stream.
         #[arg(long, value_name = "VALUE")]
         session: Option<String>,
     },

@@ -113,6 +113,7 @@ fn policy(spec: &PolicySpec) -> String {
     let carrier = match &spec.carrier {
         CarrierSpec::Header { name } => format!("session in header {}", name.as_str()),
         CarrierSpec::Envelope { name } => format!("session in envelope {}", name.as_str()),
+        CarrierSpec::Sse { parameter } => format!("session in parameter {parameter} of event streams"),
         CarrierSpec::Cookie(cookie) => {
             let life = match cookie.ttl.as_secs() {
                 0 => "until the browser closes".into(),

@@ -6,7 +6,7 @@
 //!
 //! | shell | log | requests |
 //! |---|---|---|
-//! | mio, monoio, tokio | off, on | sticky, new session, body of a stated length, chunked both ways |
+//! | mio, monoio, tokio | off, on | sticky, new session, body of a stated length, chunked both ways, event stream |
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test, though without a harness that says so")]
 
@@ -41,11 +41,12 @@ const WINDOWS_MAX: usize = 20;
 const RUNTIMES: [&str; 3] = ["monoio", "mio", "tokio"];
 
 /// Each kind of request, by its name in the output.
-const KINDS: [(&str, Kind); 4] = [
+const KINDS: [(&str, Kind); 5] = [
     ("sticky", Kind::Sticky),
     ("new session", Kind::Fresh),
     ("fixed body", Kind::Fixed),
     ("chunked", Kind::Chunked),
+    ("event stream", Kind::Stream),
 ];
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,6 +55,8 @@ enum Kind {
     Fresh,
     Fixed,
     Chunked,
+    /// A session in the URL of an event stream, taken off the request and put into the response.
+    Stream,
 }
 
 fn main() {
@@ -213,7 +216,9 @@ fn settings(runtime: &str, log: Option<&Path>, upstreams: &[SocketAddr]) -> Sett
          - name: web\n\
         \x20 address: 127.0.0.1:0\n\
         \x20 statefulSession: {{ cookieBased: {{ cookie: {{ name: sid, path: /, ttl: 1h }} }} }}\n\
-        \x20 routes: [{{ forward: {{ cluster: app }} }}]\n\
+        \x20 routes:\n\
+        \x20 - {{ path: {{ prefix: /sse }}, forward: {{ cluster: app }}, statefulSession: {{ sse: {{ parameter: s }} }} }}\n\
+        \x20 - {{ forward: {{ cluster: app }} }}\n\
          clusters: [{{ name: app, hosts: [{}] }}]\n",
         hosts.join(", ")
     );
@@ -262,6 +267,10 @@ impl Client {
                 Kind::Chunked => {
                     b"POST /app HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
                 }
+                Kind::Stream => {
+                    b"GET /sse?a=b&s=abc.MTI3LjAuMC4xOjE HTTP/1.1\r\nhost: a\r\naccept: text/event-stream\r\n\
+                      accept-encoding: gzip\r\n\r\n"
+                }
                 _ => b"GET /app?q=1 HTTP/1.1\r\nhost: a\r\nuser-agent: t\r\n\r\n",
             };
             client.request = text.to_vec();
@@ -272,7 +281,11 @@ impl Client {
     /// One request; how long it is since the end of the last one.
     fn ask(&mut self) -> Duration {
         let cookie = self.exchange();
-        assert_eq!(cookie.is_some(), self.kind != Kind::Sticky, "who has a session gets no other one");
+        let fresh = !matches!(self.kind, Kind::Sticky | Kind::Stream);
+        assert_eq!(cookie.is_some(), fresh, "who has a session gets no other one");
+        if self.kind == Kind::Stream {
+            assert!(self.line.windows(6).any(|text| text == b"abc.MT"), "{}", self.line.escape_ascii());
+        }
         std::mem::replace(&mut self.last, Instant::now()).elapsed()
     }
 
@@ -311,7 +324,10 @@ fn answer_all(stream: TcpStream) {
     while !stream.fill_buf().unwrap_or_default().is_empty() {
         let head = read_head(&mut stream, &mut line);
         read_body(&mut stream, &mut line, &head);
-        let answer: &[u8] = if head.chunked {
+        let answer: &[u8] = if head.first.starts_with(b"GET /sse?a=b&s=abc ") {
+            b"HTTP/1.1 200 OK\r\ncontent-length: 38\r\ncontent-type: text/event-stream\r\n\r\n\
+              event: endpoint\ndata: /app?s=abc&d=e\n\n"
+        } else if head.chunked {
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nwiki\r\n0\r\n\r\n"
         } else {
             b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\ncontent-type: text/plain\r\n\r\nwiki"

@@ -596,7 +596,29 @@ fn sessions_that_cannot_be() {
             "no carrier",
             session("strict: true"),
             &[
-                "homing.yaml:6:7: listeners[0].statefulSession: the block does not say where the session travels; write `cookieBased`, `headerBased` or `envelope`, or `disabled: true` for no session",
+                "homing.yaml:6:7: listeners[0].statefulSession: the block does not say where the session travels; write `cookieBased`, `headerBased`, `envelope` or `sse`, or `disabled: true` for no session",
+            ],
+        ),
+        (
+            "a parameter that URLs encode",
+            session("sse: { parameter: \"session id\" }"),
+            &[
+                "homing.yaml:6:25: listeners[0].statefulSession.sse.parameter: the parameter \"session id\" must be 1 to 64 letters, digits, `-`, `.`, `_` and `~`; write the name as it stands in the URLs of the upstream, such as sessionId",
+            ],
+        ),
+        (
+            "a stream without a parameter",
+            session("sse: {}"),
+            &[
+                "homing.yaml:6:12: listeners[0].statefulSession.sse: `parameter` is missing; add it, for example `parameter: sessionId`",
+            ],
+        ),
+        (
+            "a stream that is to be renewed",
+            session("sse: { parameter: s }\nrenewBefore: 5s\nhideFromUpstream: true"),
+            &[
+                "homing.yaml:7:20: listeners[0].statefulSession.renewBefore: only a cookie with a ttl of a second or more can be renewed; set the cookie's `ttl`, or remove this key",
+                "homing.yaml:8:25: listeners[0].statefulSession.hideFromUpstream: this is for cookies, and the session does not travel in one; remove this key",
             ],
         ),
         (
@@ -760,8 +782,8 @@ fn sessions_that_cannot_be() {
                 "headerBased: { headerName: x-s }\nstrict: true\nclearDeadCookie: true\nhideFromUpstream: true\nrenewBefore: 5s",
             ),
             &[
-                "homing.yaml:8:24: listeners[0].statefulSession.clearDeadCookie: this is for cookies, and the session travels in a header; remove this key",
-                "homing.yaml:9:25: listeners[0].statefulSession.hideFromUpstream: this is for cookies, and the session travels in a header; remove this key",
+                "homing.yaml:8:24: listeners[0].statefulSession.clearDeadCookie: this is for cookies, and the session does not travel in one; remove this key",
+                "homing.yaml:9:25: listeners[0].statefulSession.hideFromUpstream: this is for cookies, and the session does not travel in one; remove this key",
                 "homing.yaml:10:20: listeners[0].statefulSession.renewBefore: only a cookie with a ttl of a second or more can be renewed; set the cookie's `ttl`, or remove this key",
             ],
         ),

@@ -17,7 +17,7 @@ mod shell;
 
 use std::time::Duration;
 
-use homing_conformance::build::{Builder, cookie_policy, field_name, header_policy, status};
+use homing_conformance::build::{Builder, cookie_policy, field_name, header_policy, sse_policy, status};
 use homing_core::affinity::{CarrierSpec, PolicySpec};
 use homing_core::balance::Balance;
 use homing_core::exchange::{Dialed, Direction};
@@ -41,7 +41,7 @@ const REQUESTS: [&[u8]; 16] = [
     b"GET /retry HTTP/1.1\r\nHost: a\r\n\r\n",
     b"HEAD /envelope HTTP/1.1\r\nHost: a\r\nX-S: MTAuMC4wLjE6ODA=;UV:c2lk\r\n\r\n",
     b"GET /soft HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-    b"GET / HTTP/1.0\r\n\r\n",
+    b"GET /stream?a&s=abc.MTAuMC4wLjI6ODA&b HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n",
     b"GET /soft HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
     b"POST /soft HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody",
     b"GET /redirect?q HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
@@ -53,8 +53,9 @@ const REQUESTS: [&[u8]; 16] = [
 /// What a host may say.
 const RESPONSES: [&[u8]; 16] = [
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\n\r\nuntil close",
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+      1b\r\nevent: endpoint\ndata: /?s=a\r\n2\r\n\n\n\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: endpoint\ndata: ?s=a\n\nuntil close",
     b"HTTP/1.1 204 No Content\r\n\r\n",
     b"HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\n",
@@ -63,7 +64,7 @@ const RESPONSES: [&[u8]; 16] = [
     b"HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 500 Oops\r\nConnection: close\r\nContent-Length: 1\r\n\r\n!",
     b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nold",
-    b"HTTP/1.1 200 OK\r\nX-S: sid\r\nContent-Length: 20000\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nX-S: sid\r\nContent-Type: text/event-stream\r\nContent-Length: 20000\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nX-S: one\r\nX-S: two\r\nTransfer-Encoding: chunked\r\n\r\n",
     b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: h2c\r\nConnection: upgrade\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
@@ -166,9 +167,14 @@ fn site(variant: u8) -> Builder {
     let header = builder.policy(header_policy("x-s"));
     let carrier = CarrierSpec::Envelope { name: field_name("x-s") };
     let envelope = builder.policy(PolicySpec { carrier, no_cache: true, ..header_policy("x-s") });
-    for (prefix, policy) in
-        [("/soft", soft), ("/strict", strict), ("/header", header), ("/envelope", envelope)]
-    {
+    let stream = builder.policy(sse_policy("s"));
+    for (prefix, policy) in [
+        ("/soft", soft),
+        ("/strict", strict),
+        ("/header", header),
+        ("/envelope", envelope),
+        ("/stream", stream),
+    ] {
         builder.route_with(prefix, app, move |forward| {
             forward.session = Session::Policy(policy);
             forward.upgrades = variant & 2 == 0;

@@ -13,6 +13,7 @@ mod exchange;
 mod head;
 mod hosts;
 mod input;
+mod sse;
 mod token;
 
 pub use chunks::chunks;
@@ -22,13 +23,14 @@ pub use edits::edits;
 pub use exchange::exchange;
 pub use head::{request_head, response_head};
 pub use hosts::hosts;
+pub use sse::sse;
 pub use token::{round_trip, token_cookie, token_header_envelope};
 
 /// A target's function.
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their binaries and of their seeds' directories.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("chunks", chunks),
     ("config", config),
     ("cookie_scan", cookie_scan),
@@ -38,6 +40,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("round_trip", round_trip),
+    ("sse", sse),
     ("token_cookie", token_cookie),
     ("token_header_envelope", token_header_envelope),
 ];

@@ -1,10 +1,13 @@
 //! What a proxy changes in a head: hop-by-hop fields, the session field, the route's field rules, the marks by which it
 //! makes itself known. Notes the edits; the window applies them in place.
 
+use super::sse::Reframed;
 use crate::affinity::{Found, LineEdit, Policy, ResponseEdit, Routed};
 use crate::clock::UnixSecs;
 use crate::hosts::Host;
-use crate::http1::{Edits, Field, RequestHead, ResponseHead, Version, span_in};
+use crate::http1::{
+    Edits, Field, Method, RequestHead, ResponseFraming, ResponseHead, Version, list, span_in,
+};
 use crate::rng::Rng;
 use crate::route::{FieldRules, Forward, PathMatch, Redirect, Rewrite, Route};
 use crate::snapshot::{Listener, ServerField, Snapshot};
@@ -29,6 +32,7 @@ pub(super) struct ResponseContext<'a> {
     pub(super) client: Version,
     pub(super) persist: bool,
     pub(super) dechunk: bool,
+    pub(super) reframed: Option<Reframed>,
 }
 
 /// Notes the edits of a request.
@@ -40,7 +44,7 @@ pub(super) fn request(
 ) {
     let Scratch { edits, value, .. } = scratch;
     edits.clear();
-    let session_field = context.session.as_ref().map(|(_, policy)| policy.request_field());
+    let session_field = context.session.as_ref().and_then(|(_, policy)| policy.request_field());
     edits.hop_by_hop_request(head, head.connection.upgrade, session_field);
     request_line(head, context, edits, value);
     host(head, context, edits);
@@ -48,6 +52,9 @@ pub(super) fn request(
         && policy.edits_requests()
     {
         session_lines(head, found, policy, edits, value);
+    }
+    if context.session.is_some_and(|(_, policy)| policy.sse_parameter().is_some()) {
+        plain_stream(head, edits);
     }
     field_rules(head.bytes, head.fields, &context.forward.request_fields, edits);
     marks(head, context, edits, rng);
@@ -84,6 +91,9 @@ pub(super) fn response(
     }
     if context.dechunk {
         edits.remove_named(head.bytes, head.fields, b"trailer");
+    }
+    if let Some(reframed) = context.reframed {
+        reframe(head, reframed, edits);
     }
     if let ServerField::Overwrite(server) = &context.listener.marks.server {
         edits.remove_named(head.bytes, head.fields, b"server");
@@ -128,6 +138,20 @@ pub(super) fn response(
         }
         true
     })
+}
+
+/// What a head says about the length of its body is wrong once that is rewritten. Chunks that the client reads stay
+/// chunks; trailers do not pass.
+fn reframe(head: &ResponseHead<'_>, reframed: Reframed, edits: &mut Edits) {
+    edits.remove_named(head.bytes, head.fields, b"content-length");
+    edits.remove_named(head.bytes, head.fields, b"trailer");
+    if reframed.chunked && head.framing != ResponseFraming::Chunked {
+        edits.append_line(b"transfer-encoding", b"chunked");
+    }
+    if reframed.no_cache {
+        // As with a session in the head (RFC 9111 §5.2.2.7).
+        edits.append_line(b"cache-control", b"private");
+    }
 }
 
 /// RFC 9112 §2.3: a message has its sender's version, and this one's sender is the proxy. Under the host's own, a client
@@ -182,12 +206,42 @@ fn request_line(
     if head.version == Version::Http10 {
         edits.replace(target.end + 1..target.end + 1 + Version::Http10.as_str().len(), b"HTTP/1.1");
     }
+    let cut = context.session.and_then(|(found, policy)| found.target_cut(policy, head.path));
     if let Some(rewrite) = &context.forward.rewrite {
         value.clear();
         rewritten(rewrite, &context.route.path, head.path, value);
+        if let Some(cut) = cut {
+            // A rewrite keeps the query, so that counted from the end all is where it was.
+            let end = value.len() - (head.path.len() - cut.end);
+            value.drain(end - cut.len()..end);
+        }
         edits.replace(target, value);
     } else if head.absolute {
-        edits.replace(target, head.path);
+        value.clear();
+        value.extend_from_slice(head.path);
+        if let Some(cut) = cut {
+            value.drain(cut);
+        }
+        edits.replace(target, value);
+    } else if let Some(cut) = cut {
+        edits.replace(target.start + cut.start..target.start + cut.end, b"");
+    }
+}
+
+/// A stream that may have to be rewritten is asked for without a content coding (RFC 9110 §12.5.3). Other requests keep
+/// theirs, and so does one without.
+fn plain_stream(head: &RequestHead<'_>, edits: &mut Edits) {
+    let names_streams = |field: &&Field<'_>| {
+        field.name.eq_ignore_ascii_case(b"accept")
+            && list(field.value).any(|range| {
+                let media_type = range.split(|&byte| byte == b';').next().unwrap_or_default();
+                media_type.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+            })
+    };
+    let has_codings = head.fields.iter().any(|field| field.name.eq_ignore_ascii_case(b"accept-encoding"));
+    if has_codings && head.method == Method::Get && head.fields.iter().any(|field| names_streams(&field)) {
+        edits.remove_named(head.bytes, head.fields, b"accept-encoding");
+        edits.append_line(b"accept-encoding", b"identity");
     }
 }
 
@@ -223,7 +277,8 @@ fn session_lines(
     edits: &mut Edits,
     value: &mut Vec<u8>,
 ) {
-    let lines = head.fields.iter().filter(|field| policy.request_field().matches(field.name));
+    let Some(name) = policy.request_field() else { return };
+    let lines = head.fields.iter().filter(|field| name.matches(field.name));
     for (nth, field) in lines.enumerate() {
         match found.edit_line(policy, nth, field.value, value) {
             LineEdit::Keep => {}

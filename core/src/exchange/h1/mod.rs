@@ -6,6 +6,7 @@ mod events;
 mod paths;
 mod request;
 mod response;
+mod sse;
 
 /// Where a head may be.
 #[derive(Clone, Copy)]

@@ -4,6 +4,7 @@ use super::super::attempt::Decision;
 use super::super::body::Body;
 use super::super::machine::{RequestState, ResponseState};
 use super::super::{Exchange, LinkOrder, Over, Step};
+use super::sse::Reframed;
 use super::{Extent, edit};
 use crate::clock::Tick;
 use crate::http1::{
@@ -186,7 +187,7 @@ impl Exchange {
             self.persist = false;
             self.link_persists = false;
             self.replayable = false;
-            self.edit_response(head, worker);
+            self.edit_response(head, None, worker);
             return Received::Switched;
         }
         if head.is_interim() {
@@ -205,7 +206,8 @@ impl Exchange {
         }
         // Where nobody else can be asked, the client gets this answer.
         self.take_final(head, worker);
-        self.edit_response(head, worker);
+        let reframed = self.begin_stream(head, worker);
+        self.edit_response(head, reframed, worker);
         Received::Final(head.framing)
     }
 
@@ -228,7 +230,7 @@ impl Exchange {
         }
     }
 
-    fn edit_response(&mut self, head: &ResponseHead<'_>, worker: &mut Worker) {
+    fn edit_response(&mut self, head: &ResponseHead<'_>, reframed: Option<Reframed>, worker: &mut Worker) {
         let Some(snapshot) = self.attempt.snapshot() else { return };
         let Some(listener) = snapshot.listener(self.listener) else { return };
         let Some(forward) = self.attempt.forward() else { return };
@@ -240,6 +242,7 @@ impl Exchange {
             client: self.asked.version,
             persist: self.persist,
             dechunk: self.dechunk,
+            reframed,
         };
         let minted = edit::response(head, &context, &mut worker.scratch, worker.now.wall);
         self.attempt.outcome.minted = minted;
@@ -265,6 +268,9 @@ impl Exchange {
     }
 
     fn pass_response(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
+        if self.splicer.is_some() {
+            return self.pass_stream(window, worker);
+        }
         let cleared =
             if self.dechunk { self.clear_data(window) } else { self.outbound.clear(window.live()).is_ok() };
         if !cleared {
@@ -309,7 +315,7 @@ impl Exchange {
         true
     }
 
-    fn response_is_sent(&mut self, window: &mut Window, worker: &mut Worker) {
+    pub(super) fn response_is_sent(&mut self, window: &mut Window, worker: &mut Worker) {
         if !window.live().is_empty() {
             // Bytes beyond the declared end: they belong to nobody, and the link cannot be used again.
             self.link_persists = false;

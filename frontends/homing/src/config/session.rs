@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use homing_core::affinity::{CarrierSpec, CookieSpec, PolicySpec};
 use homing_core::field::{FieldName, Status, is_token_byte};
+use homing_core::limits::PARAMETER_MAX;
 
 use super::error::{Placed, Problems};
 use super::reader::{Fields, any_text, boolean, choice, field_name, some, status, text, time};
@@ -140,18 +141,24 @@ fn carrier(
             .map(|name| name.map(|name| CarrierSpec::Envelope { name })),
         Dialect::Gloo => None,
     };
+    let sse = match dialect {
+        Dialect::Homing => fields
+            .optional("sse", problems, parameter)
+            .map(|name| name.map(|parameter| CarrierSpec::Sse { parameter })),
+        Dialect::Gloo => None,
+    };
     let written =
-        ["cookieBased", "headerBased", "envelope"].into_iter().filter(|key| fields.has(key)).count();
+        ["cookieBased", "headerBased", "envelope", "sse"].into_iter().filter(|key| fields.has(key)).count();
     match written {
         0 => {
             let remedy =
-                "write `cookieBased`, `headerBased` or `envelope`, or `disabled: true` for no session";
+                "write `cookieBased`, `headerBased`, `envelope` or `sse`, or `disabled: true` for no session";
             let remedy =
                 if dialect == Dialect::Gloo { "write `cookieBased` or `headerBased`" } else { remedy };
             problems.add(&node.at, "the block does not say where the session travels", remedy);
             None
         }
-        1 => cookie.or(header).or(envelope).flatten(),
+        1 => cookie.or(header).or(envelope).or(sse).flatten(),
         _ => {
             problems.add(
                 &node.at,
@@ -183,6 +190,28 @@ pub(super) fn session_field_name(node: &Node, problems: &mut Problems) -> Option
         );
         return None;
     }
+    Some(name)
+}
+
+/// `{ parameter: X }`; the outer `Some` says that the block could be opened.
+#[expect(clippy::option_option, reason = "written but wrong differs from not written")]
+fn parameter(node: &Node, problems: &mut Problems) -> Option<Option<Box<str>>> {
+    let mut fields = Fields::open(node, "`sse`", problems)?;
+    let name = fields.required("parameter", "parameter: sessionId", problems, |node, problems| {
+        let name = text(node, problems)?;
+        // RFC 3986 §2.3: others are written in several ways, and the name is compared byte for byte.
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        if name.len() > PARAMETER_MAX || !name.bytes().all(is_plain) {
+            problems.add(
+                &node.at,
+                format!("the parameter {name:?} must be 1 to {PARAMETER_MAX} letters, digits, `-`, `.`, `_` and `~`"),
+                "write the name as it stands in the URLs of the upstream, such as sessionId",
+            );
+            return None;
+        }
+        Some(name.into_boxed_str())
+    });
+    fields.finish(problems);
     Some(name)
 }
 
@@ -398,7 +427,7 @@ impl Extras {
         {
             problems.add(
                 &on.at,
-                "this is for cookies, and the session travels in a header",
+                "this is for cookies, and the session does not travel in one",
                 "remove this key",
             );
         }

@@ -23,6 +23,8 @@ pub enum Encoding {
     Legacy,
     /// A header's value in front of the upstream's own.
     Envelope,
+    /// A parameter's value in the URL of an event stream: the address behind the upstream's own.
+    Sse,
 }
 
 /// A token to be minted.
@@ -34,7 +36,7 @@ pub struct Mint {
     pub encoding: Encoding,
     /// When it stops counting; `None`: never.
     pub expires: Option<UnixSecs>,
-    /// The upstream's own value, for an envelope.
+    /// The upstream's own value, for an envelope or an event stream.
     pub session: Option<String>,
 }
 
@@ -43,7 +45,8 @@ pub fn now() -> UnixSecs {
     UnixSecs::new(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
-/// Describes the token in `given`: a bare value, `name="value"`, a whole `set-cookie` or `cookie` line, an envelope.
+/// Describes the token in `given`: a bare value, `name="value"`, a whole `set-cookie` or `cookie` line, an envelope, a URL
+/// with a session in its query.
 ///
 /// # Errors
 /// Why there is none in it, and what becomes of the session.
@@ -79,12 +82,28 @@ pub fn mint(mint: &Mint) -> Result<String, String> {
         (Encoding::Cookie, None) => wire::encode_cookie(&Token { address, expires: mint.expires }, &mut out),
         (Encoding::Header | Encoding::Legacy, None) => wire::encode_header(&address, &mut out),
         (Encoding::Envelope, Some(session)) => wire::encode_envelope(&address, session.as_bytes(), &mut out),
+        (Encoding::Sse, Some(session)) => {
+            if session.is_empty()
+                || !session.bytes().all(|byte| byte.is_ascii_graphic() && !b"&#".contains(&byte))
+            {
+                return Err(
+                    "a value in a URL is printable ASCII without spaces, '&' and '#', and not empty".into()
+                );
+            }
+            out.extend_from_slice(session.as_bytes());
+            wire::encode_sse_suffix(&address, &mut out);
+        }
         (Encoding::Envelope, None) => {
             return Err(
                 "an envelope is wrapped around the upstream's own value; give it with --session".into()
             );
         }
-        (_, Some(_)) => return Err("only an envelope holds the upstream's value; use --form envelope".into()),
+        (Encoding::Sse, None) => {
+            return Err("the address goes behind the upstream's own value; give it with --session".into());
+        }
+        (_, Some(_)) => {
+            return Err("only these hold the upstream's value: --form envelope, --form sse".into());
+        }
     }
     String::from_utf8(out).map_err(|error| error.to_string())
 }
@@ -107,12 +126,12 @@ fn candidates(given: &str) -> Vec<&str> {
     if is_envelope(given) {
         return vec![unquoted(given)];
     }
-    given
-        .split(';')
-        .map(str::trim)
-        .filter(|piece| !piece.is_empty())
-        .map(|piece| unquoted(cookie_value(piece)))
-        .collect()
+    let pieces = given.split(';').map(str::trim).filter(|piece| !piece.is_empty());
+    let mut found: Vec<_> = pieces.map(|piece| unquoted(cookie_value(piece))).collect();
+    // A URL: the parameters of its query.
+    let query = given.split('#').next().and_then(|url| Some(url.split_once('?')?.1)).unwrap_or_default();
+    found.extend(query.split('&').filter_map(|parameter| Some(parameter.split_once('=')?.1)));
+    found
 }
 
 /// The part behind `name=`. A `=` at the end of the text is padding, and a name holds no quotes.
@@ -147,7 +166,9 @@ fn is_envelope(text: &str) -> bool {
 
 fn decode(value: &str) -> Result<Decoded, DecodeError> {
     let read = if is_envelope(value) { wire::decode_envelope } else { wire::decode_cookie };
-    read(value.as_bytes())
+    let bytes = value.as_bytes();
+    // No token of another form has a dot in it; but neither has every text with a dot an address behind it.
+    read(bytes).or_else(|error| wire::decode_sse(bytes).map_err(|_| error))
 }
 
 fn report(value: &str, decoded: &Decoded, now: UnixSecs) -> String {
@@ -159,6 +180,7 @@ fn report(value: &str, decoded: &Decoded, now: UnixSecs) -> String {
             "bare address (a header session, or a cookie of Envoy from before cookies carried an expiry)"
         }
         Form::Envelope => "envelope (address, and the upstream's own value)",
+        Form::Sse => "parameter of a URL (the upstream's own value, and the address)",
     };
     // Writing to a String cannot fail.
     let _ = writeln!(text, "form:     {form}");
@@ -169,6 +191,9 @@ fn report(value: &str, decoded: &Decoded, now: UnixSecs) -> String {
             Ok(()) => writeln!(text, "session:  {}", inner.escape_ascii()),
             Err(error) => writeln!(text, "session:  none ({error}); the field would go upstream as it is"),
         };
+    }
+    if let Some(own) = wire::sse_value(value.as_bytes()).filter(|_| decoded.form == Form::Sse) {
+        let _ = writeln!(text, "session:  {}", own.escape_ascii());
     }
     let (expiry, verdict) = expiry(decoded.token.expires, now);
     let _ = writeln!(text, "expires:  {expiry}");
@@ -321,6 +346,23 @@ mod tests {
     }
 
     #[test]
+    fn a_session_in_a_url_shows_the_upstreams_value() {
+        for given in [
+            "abc.MTI3LjAuMC4xOjIxMTAy",
+            "sessionId=abc.MTI3LjAuMC4xOjIxMTAy",
+            "data: /messages?a=b&sessionId=abc.MTI3LjAuMC4xOjIxMTAy&c",
+            "http://h/messages?sessionId=abc.MTI3LjAuMC4xOjIxMTAy#x",
+        ] {
+            let text = describe(given, NOW).unwrap();
+            assert!(
+                text.contains("address:  127.0.0.1:21102\nsession:  abc\nexpires:  never"),
+                "{given}: {text}"
+            );
+        }
+        assert!(describe("10.0.0.1:80", NOW).unwrap_err().contains("not base64"));
+    }
+
+    #[test]
     fn what_is_no_token_says_why() {
         assert!(describe("", NOW).unwrap_err().contains("empty"));
         assert!(describe("sid=hello world", NOW).unwrap_err().contains("not base64"));
@@ -343,6 +385,10 @@ mod tests {
         assert!(describe(&header, NOW).unwrap().contains("expires:  never"));
         let envelope = mint(&request(Encoding::Envelope, None, Some("abc"))).unwrap();
         assert!(describe(&envelope, NOW).unwrap().contains("session:  abc"));
+        let sse = mint(&request(Encoding::Sse, None, Some("a.b"))).unwrap();
+        assert!(describe(&sse, NOW).unwrap().contains("address:  [::1]:80\nsession:  a.b\n"));
+        assert!(mint(&request(Encoding::Sse, None, Some("a b"))).unwrap_err().contains("printable"));
+        assert!(mint(&request(Encoding::Sse, None, None)).unwrap_err().contains("--session"));
         assert!(mint(&request(Encoding::Header, Some(NOW), None)).unwrap_err().contains("--ttl"));
         assert!(mint(&request(Encoding::Envelope, None, None)).unwrap_err().contains("--session"));
         assert!(mint(&request(Encoding::Cookie, None, Some("abc"))).unwrap_err().contains("--form envelope"));

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use homing_core::hosts::Endpoint;
 use homing_core::limits::{IDLE_WINDOWS, Limits};
-use homing_core::stats::Ending;
+use homing_core::stats::{Ending, Stream};
+use homing_core::token::decode_sse;
 use homing_core::worker::Phase;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use rig::{Client, Proxy, Run, Upstream, snapshot};
+use rig::{Client, Proxy, Run, Upstream, snapshot, with_session_in_streams};
 
 /// Makes a test of every scenario.
 macro_rules! every_scenario {
@@ -21,7 +22,7 @@ macro_rules! every_scenario {
             requests_on_one_connection_stay_on_one_link, pipelined_requests_are_answered_in_order,
             a_chunked_request_body_arrives, large_bodies_pass_in_both_directions,
             a_head_response_has_no_body, an_empty_response_keeps_the_connection,
-            a_chunked_response_passes, a_response_until_close_closes,
+            a_chunked_response_passes, a_session_in_an_event_stream_stays, a_response_until_close_closes,
             a_truncated_response_is_not_passed_for_a_whole_one, nonsense_from_the_upstream_is_502,
             an_expected_continue_passes, a_refused_connection_is_503,
             another_host_takes_over_from_one_that_refuses, a_link_closed_between_requests_is_replaced,
@@ -144,6 +145,43 @@ pub fn a_chunked_response_passes(run: Run) {
     let mut client = proxy.client();
     assert_eq!(client.get("/chunked").body, b"in parts!");
     assert_eq!(client.get("/").field("x-link"), Some("1"));
+}
+
+/// As MCP of 2024-11-05 does it: the stream stays open, and says where the requests go.
+pub fn a_session_in_an_event_stream_stays(run: Run) {
+    let upstreams = [Upstream::tcp(), Upstream::tcp()];
+    let hosts = upstreams.each_ref().map(|upstream| upstream.endpoint.clone());
+    let mut proxy = Proxy::start_with(run, with_session_in_streams(snapshot(&hosts, Limits::default()), "s"));
+    for _ in 0..4 {
+        let mut listener = proxy.client();
+        listener.send("GET /sse HTTP/1.1\r\nhost: test\r\naccept: text/event-stream\r\n\r\n");
+        let head = listener.head();
+        assert!(head.contains("transfer-encoding: chunked\r\n"), "{head}");
+        let mut text = String::new();
+        while !text.ends_with("\n\n") {
+            text += &listener.chunk();
+        }
+        let url = text.strip_prefix("event: endpoint\ndata: ").unwrap().trim_end();
+        let token = decode_sse(url.strip_prefix("/m?s=").unwrap().as_bytes()).unwrap().token;
+        let home = hosts.iter().position(|host| host.address_text().as_bytes() == token.address.as_bytes());
+        let upstream = &upstreams[home.expect("one of the hosts")];
+        assert_eq!(upstream.hear(), "/sse");
+        for _ in 0..3 {
+            // The next without a session takes turns with the other host.
+            let mut client = proxy.client();
+            assert_eq!(client.post(url, b"{}").status(), "200");
+            assert_eq!(upstream.hear(), "/m?s=own.value");
+            drop(client);
+            assert!(upstream.hear().starts_with("end of"));
+        }
+        upstream.go();
+        assert_eq!(listener.chunk(), "data: last\n\n");
+        assert_eq!(listener.chunk(), "");
+        drop(listener);
+        assert!(upstream.hear().starts_with("end of"));
+    }
+    let counters = proxy.stop();
+    assert_eq!(counters.streams[Stream::Rewritten as usize].get(), 4);
 }
 
 pub fn a_response_until_close_closes(run: Run) {

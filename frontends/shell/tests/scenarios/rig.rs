@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
+use homing_core::affinity::{CarrierSpec, Policy, PolicySpec};
 use homing_core::balance::Balance;
+use homing_core::field::Status;
 use homing_core::hosts::{Cluster, ClusterId, ClusterSpec, Endpoint, HealthSet, HostSpec};
 use homing_core::limits::Limits;
 use homing_core::route::{
-    Action, Domain, FieldRules, Forward, ListenerId, PathMatch, Retry, Route, RouteTable, Session,
+    Action, Domain, FieldRules, Forward, ListenerId, PathMatch, PolicyId, Retry, Route, RouteTable, Session,
     VirtualHost, WeightedCluster,
 };
 use homing_core::snapshot::{Listener, Marks, Snapshot};
@@ -38,10 +40,14 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn start(run: Run, hosts: &[Endpoint], limits: Limits) -> Self {
+        Self::start_with(run, snapshot(hosts, limits))
+    }
+
+    pub fn start_with(run: Run, snapshot: Snapshot) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let control = Arc::new(Control::new(Arc::new(snapshot(hosts, limits))));
+        let control = Arc::new(Control::new(Arc::new(snapshot)));
         let counters = Arc::<Counters>::default();
         let job_parts = (Arc::clone(&control), Arc::clone(&counters));
         let thread = spawn(move || {
@@ -131,6 +137,27 @@ pub fn snapshot(hosts: &[Endpoint], limits: Limits) -> Snapshot {
     }
 }
 
+/// The same with a session in this parameter of event streams.
+pub fn with_session_in_streams(mut snapshot: Snapshot, parameter: &str) -> Snapshot {
+    let policy = Policy::compile(PolicySpec {
+        carrier: CarrierSpec::Sse { parameter: parameter.into() },
+        strict: true,
+        gone_status: Status::UNAVAILABLE,
+        clear_dead: false,
+        hide_from_upstream: false,
+        no_cache: false,
+        renew_before: None,
+    });
+    snapshot.policies.push(policy.unwrap());
+    let routes = snapshot.listeners.iter_mut().flat_map(|listener| &mut listener.routes.virtual_hosts);
+    for route in routes.flat_map(|host| &mut host.routes) {
+        if let Action::Forward(forward) = &mut route.action {
+            forward.session = Session::Policy(PolicyId(0));
+        }
+    }
+    snapshot
+}
+
 /// A client connection.
 pub struct Client {
     stream: BufReader<TcpStream>,
@@ -195,6 +222,16 @@ impl Client {
         let head = self.head();
         let body = read_body(&mut self.stream, &head, true).expect("a whole response");
         Message { head, body }
+    }
+
+    /// The data of the next chunk; empty: it was the last one.
+    pub fn chunk(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        let size = usize::from_str_radix(line.trim_end(), 16).expect("a chunk's size");
+        let mut data = self.take(size + 2);
+        data.truncate(size);
+        String::from_utf8(data).unwrap()
     }
 
     /// The next so many bytes.
@@ -309,6 +346,19 @@ impl Served {
             "/chunked" => {
                 self.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nin p\r\n");
                 self.write(b"5\r\narts!\r\n0\r\n\r\n");
+            }
+            "/sse" => {
+                self.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n");
+                self.write(b"10\r\nevent: endpoint\n\r\n16\r\ndata: /m?s=own.value\n\n\r\n");
+                self.tell("/sse");
+                self.wait();
+                self.write(b"c\r\ndata: last\n\n\r\n0\r\n\r\n");
+                return false;
+            }
+            path if path.starts_with("/m?") => {
+                self.tell(path);
+                self.reply(&request.body);
+                return false;
             }
             "/big" => self.reply(&vec![b'x'; 1 << 20]),
             "/then-close" => {
