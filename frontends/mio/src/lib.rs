@@ -20,7 +20,7 @@ use std::time::Duration;
 use homing_core::clock::Tick;
 use homing_core::route::ListenerId;
 use homing_shell::readiness::{Conn, Driven, Hub, Shell, Wire};
-use homing_shell::{Job, accept, connected, receive_now, send_now};
+use homing_shell::{Job, accept, connected, prepare, receive_now, send_now};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Registry, Token};
@@ -46,6 +46,7 @@ pub fn run(mut job: Job) -> io::Result<()> {
     let watch = Watch { registry: poll.registry().try_clone()?, ready: VecDeque::new(), queued: Vec::new() };
     let mut listeners = Vec::with_capacity(job.listeners.len());
     for (position, (id, socket)) in job.listeners.drain(..).enumerate() {
+        prepare(&socket);
         let token = Token(LISTENERS + position);
         watch.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
         listeners.push(Listener { id, socket, pending: true, paused: false });

@@ -60,6 +60,8 @@ struct Conn {
     canceller: RefCell<Canceller>,
     /// A read of the client is under way, and was not called back.
     reading: Cell<bool>,
+    /// A read of the client is under way, called back or not.
+    read_is_out: Cell<bool>,
     /// The request direction waits for news, not for the kernel.
     inward_holds: Cell<bool>,
     /// The response direction waits for news, not for the kernel.
@@ -149,6 +151,7 @@ async fn busy(
         link: RefCell::default(),
         canceller: RefCell::default(),
         reading: Cell::new(false),
+        read_is_out: Cell::new(false),
         inward_holds: Cell::new(false),
         outward_holds: Cell::new(false),
         inward_news: Cell::new(true),
@@ -360,8 +363,10 @@ impl Conn {
         let spare = self.lend(&self.inbound);
         let handle = self.canceller.borrow().handle();
         self.reading.set(true);
+        self.read_is_out.set(true);
         let (result, spare) = reader.cancelable_read(spare, handle).await;
         self.reading.set(false);
+        self.read_is_out.set(false);
         self.inbound.replace(spare.0);
         self.filled(Direction::Request, result, &self.inbound);
     }
@@ -581,11 +586,11 @@ impl Conn {
         state.wheel.set(self.key, Tick::NEVER);
         match end {
             End::Over(Over::Abort) => reset_on_close(&self.client),
-            End::Over(Over::Close) => {
-                // Reads that are still under way must not keep the descriptor open.
+            End::Over(Over::Close) if self.read_is_out.get() => {
+                // It must not keep the descriptor open.
                 let _ = SockRef::from(&self.client).shutdown(Shutdown::Both);
             }
-            End::Rest => {}
+            End::Over(Over::Close) | End::Rest => {}
         }
     }
 }

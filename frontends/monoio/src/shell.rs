@@ -13,7 +13,7 @@ use homing_core::clock::Tick;
 use homing_core::gate::Permit;
 use homing_core::route::ListenerId;
 use homing_core::worker::{Control, Links, Phase, Wheel, Worker};
-use homing_shell::{Clock, Job, SWEEP, TICK, client_text, is_exhaustion, is_quiet, link_limits};
+use homing_shell::{Clock, Job, SWEEP, TICK, client_text, is_exhaustion, is_quiet, link_limits, prepare};
 use monoio::io::{CancelHandle, Canceller};
 use monoio::net::{TcpListener, TcpStream};
 use slab::Slab;
@@ -116,6 +116,7 @@ pub fn run(mut job: Job, ring: Ring) -> io::Result<()> {
 async fn serve(shell: Rc<Shell>, listeners: Vec<(ListenerId, Socket)>) -> io::Result<()> {
     let canceller = Canceller::new();
     for (id, socket) in listeners {
+        prepare(&socket);
         if socket.local_addr()?.is_unix() {
             let readiness = TcpStream::from_std(OwnedFd::from(socket.try_clone()?).into())?;
             monoio::spawn(accept_unix(Rc::clone(&shell), id, socket, readiness));
@@ -137,8 +138,6 @@ async fn accept(shell: Rc<Shell>, id: ListenerId, listener: TcpListener, stop: C
         drop(room(&shell, id).await);
         match listener.cancelable_accept(stop.clone()).await {
             Ok((stream, address)) => {
-                // Fails only on a socket that is dead already.
-                let _ = stream.set_nodelay(true);
                 let Some(permit) = room(&shell, id).await else { break };
                 admit(&shell, (id, permit), stream, client_text(&SockAddr::from(address)));
             }

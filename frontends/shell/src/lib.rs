@@ -7,7 +7,7 @@
 pub mod readiness;
 
 use std::io;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -18,6 +18,8 @@ use homing_core::log::LogSink;
 use homing_core::route::ListenerId;
 use homing_core::stats::Counters;
 use homing_core::worker::{Control, LinkLimits, Worker};
+#[cfg(target_os = "linux")]
+use rustix::net::SocketFlags;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
@@ -134,17 +136,24 @@ pub fn connected(stream: &impl AsFd) -> io::Result<()> {
     }
 }
 
-/// Takes a waiting connection: the stream, non-blocking, and the client's address without its port.
-/// `None`: there is none. One that went away while it waited is passed over, so that `None` means an empty queue, as
-/// edge-triggered shells need it.
+/// Takes a listener over: connections that it accepts inherit what is set here, which spares each a system call.
+///
+/// Small writes leave at once, since a message leaves in one send. Linux acknowledges the first data on a connection at
+/// once and by itself; as the answer follows soon, its acknowledgement is left to travel with it.
+pub fn prepare(listener: &Socket) {
+    // A unix socket has no such options.
+    let _ = listener.set_tcp_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_quickack(listener, false);
+}
+
+/// Takes a waiting connection of a listener that was [`prepare`]d: the stream, non-blocking, and the client's address
+/// without its port. `None`: there is none. One that went away while it waited is passed over, so that `None` means an
+/// empty queue, as edge-triggered shells need it.
 pub fn accept(listener: &Socket) -> io::Result<Option<(TcpStream, String)>> {
     loop {
-        match listener.accept() {
-            Ok((socket, address)) => {
-                socket.set_nonblocking(true)?;
-                let client = client_text(&address);
-                return Ok(Some((adopt(socket), client)));
-            }
+        match accept_one(listener) {
+            Ok(accepted) => return Ok(Some(accepted)),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => return Ok(None),
                 // The client left between its SYN and now.
@@ -155,9 +164,30 @@ pub fn accept(listener: &Socket) -> io::Result<Option<(TcpStream, String)>> {
     }
 }
 
+#[cfg(target_os = "linux")]
+fn accept_one(listener: &Socket) -> io::Result<(TcpStream, String)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, address) = rustix::net::acceptfrom_with(listener, flags)?;
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    Ok((
+        TcpStream::from(socket),
+        address.map_or_else(|| UNIX_CLIENT.to_owned(), |address| address.ip().to_string()),
+    ))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn accept_one(listener: &Socket) -> io::Result<(TcpStream, String)> {
+    let (socket, address) = listener.accept()?;
+    socket.set_nonblocking(true)?;
+    Ok((adopt(socket), client_text(&address)))
+}
+
+/// How a client on a unix socket is called, which has no address.
+const UNIX_CLIENT: &str = "unix";
+
 /// The client's address without its port, as `x-forwarded-for` has it; a unix socket's client has none.
 pub fn client_text(address: &SockAddr) -> String {
-    address.as_socket().map_or_else(|| "unix".to_owned(), |address| address.ip().to_string())
+    address.as_socket().map_or_else(|| UNIX_CLIENT.to_owned(), |address| address.ip().to_string())
 }
 
 /// Receives what has come, without waiting, into `into`; zero: the peer has closed its sending side.

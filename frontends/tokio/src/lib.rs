@@ -23,7 +23,7 @@ use std::time::Duration;
 use homing_core::gate::Permit;
 use homing_core::route::ListenerId;
 use homing_shell::readiness::{Conn, Driven, Hub, Shell, Wire};
-use homing_shell::{Job, TICK, accept, connected};
+use homing_shell::{Job, TICK, accept, connected, prepare};
 use slab::Slab;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -63,6 +63,7 @@ async fn serve(mut job: Job) -> io::Result<()> {
     let hub: SharedHub = Rc::new(RefCell::new(Hub::new(&mut job, Tasks::default())));
     let mut accepting: Vec<JoinHandle<()>> = Vec::with_capacity(listeners.len());
     for (id, socket) in listeners {
+        prepare(&socket);
         // The runtime watches streams of any kind by this type; a listener becomes readable like one.
         let socket = tokio::net::TcpStream::from_std(TcpStream::from(OwnedFd::from(socket)))?;
         accepting.push(spawn_local(accept_all(socket, id, Rc::clone(&hub))));
