@@ -90,10 +90,12 @@ class Homing:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def memory(self):
-        """(resident set, proportional set) in KiB."""
+        """In KiB: `rss`, the resident set; `pss`, the same with shared pages by their share; `own`, what is not of a file:
+        heap and stacks. The first two change when pages of the program's file are read or dropped, the second also
+        when another process of the same program starts or ends."""
         with open(f"/proc/{self.pid}/smaps_rollup") as file:
-            found = dict(re.findall(r"^(Rss|Pss): +(\d+) kB", file.read(), re.M))
-        return int(found["Rss"]), int(found["Pss"])
+            found = dict(re.findall(r"^(Rss|Pss|Anonymous): +(\d+) kB", file.read(), re.M))
+        return {"rss": int(found["Rss"]), "pss": int(found["Pss"]), "own": int(found["Anonymous"])}
 
     def threads(self):
         return len(os.listdir(f"/proc/{self.pid}/task"))

@@ -4,7 +4,7 @@
     slow_readers.py [--connections 10000] [--uploads 1000] [--seconds 60] [--runtimes monoio,mio,tokio]
 
 For each runtime, two rounds. *Downloads*: every client asks for BODY bytes and reads one byte a second. *Uploads*: every
-client sends BODY bytes as fast as it can, and the host reads one byte a second. Homing's memory (proportional set) is
+client sends BODY bytes as fast as it can, and the host reads one byte a second. Homing's memory (heap and stacks) is
 sampled all the while; then some hundreds read as fast as they can, and what was held back must arrive whole and unchanged.
 
   bound   what Homing holds, above what it held before, is at most one large window per connection (the direction
@@ -233,7 +233,7 @@ class Round:
         print(f"{'PASS' if holds else 'FAIL'} {self.name}: {what}: {figures}", flush=True)
 
     def memory(self):
-        return sum(homing.memory()[1] for homing in self.homings)
+        return sum(homing.memory()["own"] for homing in self.homings)
 
     def descriptors(self):
         return sum(homing.descriptors() for homing in self.homings)

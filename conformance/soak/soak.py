@@ -8,8 +8,8 @@ two are down or stopped much of the time. With --reload the configuration is rew
 hosts drain, come back and leave. Every few seconds the kernel is asked for memory and descriptors; every minute a line
 of JSON with them and the outcomes goes to the report. At the end, for each runtime:
 
-  memory        the median of the proportional set over the last half of the run is at most 1.05 times that of its
-                second twelfth to its third (of an hour: minutes 5 to 15). Shorter runs than half an hour are not judged.
+  memory        the median of the resident set over the last half of the run is at most 1.05 times that of its second
+                and third twelfth (of an hour: minutes 5 to 15). Runs of less than half an hour are not judged.
   descriptors   when all clients have left and the time-outs have passed, as many are open as before the first client
   accounts      every request has the one line of the access log that it is owed, with the status its client saw, or a
                 stated reason for none; no session moved silently, no bytes of one request in another, no client hung
@@ -93,7 +93,7 @@ class Subject:
         self.journal = os.path.join(work, f"journal-{runtime}")
         open(self.journal, "w").close()
         self.ledger = Ledger(self.journal, self.homing.access_log)
-        self.samples = []  # (seconds since the start, PSS in KiB)
+        self.samples = []  # (seconds since the start, memory)
         self.since = collections.defaultdict(collections.Counter)
         self.cpu, self.descriptors_after, self.status = 0.0, None, None
 
@@ -103,9 +103,9 @@ class Subject:
         self.crowd.start()
 
     def sample(self, elapsed):
-        rss, pss = self.homing.memory()
-        self.samples.append((elapsed, pss))
-        return {"rss": rss, "pss": pss, "descriptors": self.homing.descriptors(), "threads": self.homing.threads()}
+        memory = self.homing.memory()
+        self.samples.append((elapsed, memory))
+        return {**memory, "descriptors": self.homing.descriptors(), "threads": self.homing.threads()}
 
     def report(self, minute, last):
         """The line of this minute: what the kernel says, and what has come since the last line."""
@@ -125,11 +125,11 @@ class Subject:
         self.cpu = cpu
         return line
 
-    def medians(self, seconds):
-        """Of the proportional set, in KiB: of the settled part and of the last half; None where nothing was sampled."""
+    def medians(self, seconds, kind):
+        """In KiB: of the settled part and of the last half; None where nothing was sampled."""
 
         def median(begin, end):
-            found = [pss for at, pss in self.samples if begin * seconds <= at <= end * seconds]
+            found = [memory[kind] for at, memory in self.samples if begin * seconds <= at <= end * seconds]
             return statistics.median(found) if found else None
 
         return median(*EARLY), median(LATE, 1)
@@ -189,7 +189,7 @@ def soak(subjects, churn, options, report):
                 for subject in subjects:
                     print(json.dumps(subject.report(minute, last[subject])), file=report, flush=True)
                 said = ", ".join(
-                    f"{each.runtime} {last[each]['pss']} KiB {last[each]['descriptors']} fds {each.ledger.complaint_count} complaints"
+                    f"{each.runtime} {last[each]['rss']} KiB {last[each]['descriptors']} fds {each.ledger.complaint_count} complaints"
                     for each in subjects
                 )
                 print(f"minute {minute}: {said}", flush=True)
@@ -226,10 +226,12 @@ def verdict(subject, options):
         well &= holds or not judged
         print(f"{word} {subject.runtime}: {what}: {figures}")
 
-    early, late = subject.medians(options.minutes * 60)
-    if early and late:
-        figures = f"{early:.0f} KiB early, {late:.0f} KiB in the last half, ratio {late / early:.3f}"
-        check("memory", late <= GROWTH_MAX * early, figures, judged=options.minutes >= JUDGED_MINUTES)
+    for kind, name in (("rss", "memory, resident"), ("own", "memory, heap and stacks"), ("pss", "memory, proportional")):
+        early, late = subject.medians(options.minutes * 60, kind)
+        if early and late:
+            figures = f"{early:.0f} KiB early, {late:.0f} KiB in the last half, ratio {late / early:.3f}"
+            judged = options.minutes >= JUDGED_MINUTES and kind == "rss"
+            check(name, late <= GROWTH_MAX * early, figures, judged)
     before, after = subject.descriptors_before, subject.descriptors_after
     check("descriptors", after is not None and after <= before, f"{before} at the start, {after} at the end")
     figures = (
