@@ -2,7 +2,7 @@
 
 What a host answers stands in the query of the request's target, so that the client knows what it is owed:
 
-    /get?n=BYTES[&chunked=1]   so many bytes of the pattern of the request's id
+    /get?n=BYTES[&chunked=1]   so many bytes of the pattern of the request's id (`shared`: kept for the next)
     /post                      the length and the SHA-256 of the body that came
     /sse?n=EVENTS&ms=PAUSE     a stream of events
     /ws                        a WebSocket that echoes
@@ -13,11 +13,13 @@ Every request has `id`; `ms` delays the answer. Every answer carries `x-host`, t
 
 import asyncio
 import base64
+import functools
 import hashlib
 import os
 import signal
 import socket
 import struct
+import time
 import urllib.parse
 
 FAULTS = (
@@ -27,12 +29,17 @@ FAULTS = (
 # Longer than any time-out that the soak sets: whoever waits this long has been forgotten.
 SILENCE_SECONDS = 40
 HEAD_MAX = 1 << 17
+# Bytes that are handed to the kernel at a time.
+PIECE = 1 << 16
 
 
 def pattern(identity, length):
     """The body that a request is owed: no two requests have the same, so that bytes which cross over are found."""
     unit = (identity + ".").encode()
     return (unit * (length // len(unit) + 1))[:length]
+
+
+large = functools.lru_cache(maxsize=4)(pattern)
 
 
 async def read_frame(reader):
@@ -97,6 +104,10 @@ class Request:
             self.fields[name.strip().lower()] = value.strip()
         self.id = self.query.get("id", "")
 
+    def body(self):
+        """The body that is asked for. Of a large one there is one copy for all who ask with the same target."""
+        return large(self.id, self.number("n")) if "shared" in self.query else pattern(self.id, self.number("n"))
+
     def number(self, name, default=0):
         return int(self.query.get(name, default))
 
@@ -148,18 +159,19 @@ class Host:
         if request.path == "/post":
             sent = f"{len(body)} {hashlib.sha256(body).hexdigest()}".encode()
         else:
-            sent = pattern(request.id, request.number("n"))
+            sent = memoryview(request.body())
         if "chunked" in request.query:
             writer.write(self.head(request, 200, "transfer-encoding: chunked"))
             for at in range(0, len(sent), 5000):
                 piece = sent[at : at + 5000]
-                writer.write(b"%x;soak\r\n%s\r\n" % (len(piece), piece))
+                writer.write(b"%x;soak\r\n%b\r\n" % (len(piece), piece))
                 await writer.drain()
             writer.write(b"0\r\nx-trailer: 1\r\n\r\n")
         else:
             writer.write(self.head(request, 200, f"content-length: {len(sent)}"))
-            if request.method != "HEAD":
-                writer.write(sent)
+            for at in range(0, len(sent) if request.method != "HEAD" else 0, PIECE):
+                writer.write(sent[at : at + PIECE])
+                await writer.drain()
         await writer.drain()
         return True
 
@@ -245,17 +257,23 @@ def run(port):
         os._exit(1)
 
 
+def hold():
+    """A socket that holds a port of the loopback: bound but not listening, so that connections are refused, and nobody
+    else gets the port while the host that listens on it is down."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
+
+
 class Fleet:
     """The hosts as processes, and what is done to them."""
 
     def __init__(self, context, count):
         self.context, self.held, self.ports = context, [], []
         for _ in range(count):
-            held = socket.socket()
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            held.bind(("127.0.0.1", 0))
-            self.held.append(held)
-            self.ports.append(held.getsockname()[1])
+            self.held.append(hold())
+            self.ports.append(self.held[-1].getsockname()[1])
         self.processes = [self.begin(port) for port in self.ports]
         self.kills = self.stalls = 0
         self.due = []
@@ -264,6 +282,19 @@ class Fleet:
         process = self.context.Process(target=run, args=(port,), daemon=True)
         process.start()
         return process
+
+    def wait(self):
+        """Until all of them answer."""
+        for port in self.ports:
+            end = time.monotonic() + 20
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                except OSError:
+                    if time.monotonic() > end:
+                        raise SystemExit(f"the host on port {port} does not answer") from None
+                    time.sleep(0.02)
 
     def addresses(self):
         return [f"127.0.0.1:{port}" for port in self.ports]

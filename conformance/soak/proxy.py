@@ -47,6 +47,15 @@ class Homing:
         ready = self.wait_for("homing is ready")
         self.ports = {each: int(port) for each, port in re.findall(r"([\w-]+) on 127\.0\.0\.1:(\d+)", ready)}
 
+    def at_rest(self):
+        """The descriptors that are open once their number stays the same for a while: a worker that has just been started
+        may not have opened all of its own."""
+        seen = [self.descriptors()]
+        while len(seen) < 5 or len(set(seen[-5:])) > 1:
+            time.sleep(0.1)
+            seen.append(self.descriptors())
+        return seen[-1]
+
     def write(self, settings):
         """Puts a configuration in place, whole or not at all."""
         with open(self.path + ".new", "w") as file:

@@ -41,8 +41,8 @@ WINDOW_LARGE, BOOKKEEPING = 65 * 1024, 5 * 1024
 # Empty windows that a worker keeps for the next who needs one: 256 of each size.
 POOL = 256 * (WINDOW_LARGE + 16 * 1024)
 FLAT, FLAT_KIB = 1.02, 1024
-# Growth within three seconds that counts as none.
-SETTLED_KIB = 256
+# Growth that counts as none, in so many seconds.
+SETTLED_KIB, SETTLED_ROUNDS = 256, 4
 # Small buffers in the kernel, so that what is not read waits in the proxy and not there.
 RECEIVE_BUFFER, SEND_BUFFER = 4096, 16_384
 # As on an Ethernet. With the loopback's 64 KiB, each connection would get megabytes of buffers from the kernel.
@@ -259,7 +259,7 @@ class Round:
             time.sleep(0.01)
 
     def run(self):
-        before, descriptors = self.memory(), self.descriptors()
+        descriptors, before = sum(homing.at_rest() for homing in self.homings), self.memory()
         everyone = []
         while len(everyone) < self.count:
             # In groups: queues that overflow are not what is tried here.
@@ -271,7 +271,9 @@ class Round:
         # a moment ago.
         end, held = time.monotonic() + PATIENCE_SECONDS, [before]
         links = descriptors + 2 * self.count
-        while time.monotonic() < end and (self.descriptors() < links or held[-1] > held[-4:][0] + SETTLED_KIB):
+        while time.monotonic() < end and (
+            self.descriptors() < links or len(held) <= SETTLED_ROUNDS or held[-1] > held[-SETTLED_ROUNDS] + SETTLED_KIB
+        ):
             self.second(everyone)
             held.append(self.memory())
         samples, began = [self.memory()], time.monotonic()

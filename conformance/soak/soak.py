@@ -89,7 +89,7 @@ class Subject:
         self.runtime = runtime
         self.homing = Homing(f"homing-{runtime}", settings(addresses), work, runtime, binary)
         # The start: nobody has connected yet.
-        self.descriptors_before = self.homing.descriptors()
+        self.descriptors_before = self.homing.at_rest()
         self.journal = os.path.join(work, f"journal-{runtime}")
         open(self.journal, "w").close()
         self.ledger = Ledger(self.journal, self.homing.access_log)
@@ -282,6 +282,7 @@ def main():
     work = tempfile.mkdtemp(prefix="homing-soak-")
     fleet, subjects = hosts.Fleet(context, HOSTS), []
     try:
+        fleet.wait()
         for runtime in options.runtimes.split(","):
             subjects.append(Subject(runtime, work, binary, fleet.addresses()))
         for subject in subjects:
