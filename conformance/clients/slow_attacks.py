@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Debian's slowhttptest against each shell: the server stays available, and attackers are shut out by time-outs.
 
-    slow_attacks.py [--connections 1000] [--runtimes monoio,mio,tokio] [--homing PROGRAM]
+    slow_attacks.py [--connections 300] [--runtimes monoio,mio,tokio] [--homing PROGRAM]
 
 Four attacks: slow heads (slowloris, -H), slow bodies (-B), slow reading (-X), and the many ranges once called Apache
 killer (-R). During each, an honest client asks again and again on connections of its own.
@@ -161,7 +161,7 @@ def try_runtime(runtime, addresses, options, work, binary):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--connections", type=int, default=1000)
+    parser.add_argument("--connections", type=int, default=300)
     parser.add_argument("--rate", type=int, default=100, help="new attackers a second")
     parser.add_argument("--runtimes", default=",".join(RUNTIMES))
     parser.add_argument("--homing", help="the program, by default target/release/homing")
