@@ -81,7 +81,13 @@ def is_socket(data: bytes) -> bool:
 
 def is_path(data: bytes) -> bool:
     begins = data[:1] in (b"/", b"@")
-    return begins and 2 <= len(data) <= ADDRESS_MAX and all(byte >= 0x20 and byte != 0x7F for byte in data)
+    if not begins or not 2 <= len(data) <= ADDRESS_MAX or any(byte < 0x20 or byte == 0x7F for byte in data):
+        return False
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 # ---------------------------------------------------------------- 1.3 the message

@@ -114,7 +114,13 @@ impl Exchanged {
         let routes = RouteTable { virtual_hosts: vec![all] };
         let snapshot = Snapshot {
             generation: 0,
-            listeners: vec![Listener { name: "web".into(), routes, marks: Marks::default() }],
+            listeners: vec![Listener {
+                name: "web".into(),
+                routes,
+                marks: Marks::default(),
+                connections: 0,
+                gate: Arc::default(),
+            }],
             policies: vec![policy().ok()?],
             clusters: vec![hosts.cluster],
             limits: Limits::default(),

@@ -42,7 +42,12 @@ impl Hosts {
 }
 
 fn spec(size: u32) -> ClusterSpec {
-    let hosts = (0..size).map(|n| HostSpec { endpoint: endpoint(n, 9001), weight: 1, cell: Arc::default() });
+    let hosts = (0..size).map(|n| HostSpec {
+        endpoint: endpoint(n, 9001),
+        weight: 1,
+        priority: 0,
+        cell: Arc::default(),
+    });
     ClusterSpec {
         name: "bench".into(),
         hosts: hosts.collect(),

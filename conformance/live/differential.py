@@ -14,6 +14,8 @@ explains a difference only if it foretells both sides (rules.py). All of that mu
 How a decision is seen: cookies and headers are written unless the token was followed, and where nothing is written the
 request is sent again: a rotation moves on, a token does not.
 
+Envoy's four counters are compared too, request by request and in sum (counters.py).
+
 Prints the seed, the differences by row, and the share of each outcome by the access log, whose lines must be as many as
 the requests were and must agree with what was seen. A case that fails is cut down and written as a vector into
 .cache/live. Exit status: 0 no unlisted difference, 1 some, or a share below 2 per cent; 2 it could not run.
@@ -30,6 +32,7 @@ import tempfile
 import time
 
 import cases
+import counters
 import projection
 import rules
 import world
@@ -50,6 +53,18 @@ class Seen:
     token: bytes | None  # what was written for the session, without what differs by nature
     lines: list
     flaw: str | None = None
+    at: int = 0  # the number of the request among those of its listener
+    counter: str | None = None  # Envoy's, for one such request
+
+
+@dataclasses.dataclass
+class Known:
+    """What is known of a case's first request before the access log is read."""
+
+    number: int
+    decision: tuple
+    counter: str | None  # Envoy's
+    rows: dict = dataclasses.field(default_factory=dict)  # Homing's counter -> the row if it is another than Envoy's
 
 
 class Side:
@@ -58,7 +73,8 @@ class Side:
     def __init__(self, name, ports):
         self.name, self.clients = name, {listener: world.Client(port) for listener, port in ports.items()}
         self.sent = collections.Counter()
-        self.first = {}  # (listener, number of the request) -> (case, decision)
+        self.first = {}  # (listener, number of the request) -> what is known of the case's first request
+        self.counted = collections.Counter()  # what Envoy should have counted, by stat prefix and name
 
     def ask(self, case):
         self.sent[case.listener.name] += 1
@@ -67,13 +83,18 @@ class Side:
 
     def see(self, case):
         answer = self.ask(case)
-        at = self.sent[case.listener.name]
         seen = read(case, answer)
+        seen.at = self.sent[case.listener.name]
+        requests = 1
         if seen.decision is None:
             again = self.ask(case)
             steady = again.host == answer.host
             seen.decision = (PINNED, answer.host) if steady else (unpinned(case), None)
-        self.first[case.listener.name, at] = (case.number, seen.decision)
+            requests = 2
+        if self.name == "envoy":
+            seen.counter = counters.of_envoy(case, seen)
+            if seen.counter:
+                self.counted[counters.stat_prefix(case), seen.counter] += requests
         return seen
 
 
@@ -288,6 +309,14 @@ class Trial:
         ours = rules.foresee(case, self.clusters, self.address["dead"], False)
         envoy, homing = self.envoy.see(case), self.homing.see(case)
         rows, unlisted = compare(case, envoy, homing, theirs, ours)
+        # What Homing counted is known when its log is read; what may be said of it then, is written down now.
+        # Two different decisions can end in one status, such as 503 for a dead host and for one that hung up.
+        differ = envoy.decision != homing.decision or theirs.reading != ours.reading
+        decided = rules.decision_rows(case, theirs, ours) if differ else []
+        known = Known(case.number, homing.decision, envoy.counter)
+        for counter in (*counters.NAMES, None):
+            known.rows[counter] = counters.row(case, decided, envoy.counter, counter) if case.policy() else None
+        self.homing.first[case.listener.name, homing.at] = known
         return envoy, rows, unlisted
 
     def run(self, numbers):
@@ -301,7 +330,7 @@ class Trial:
                 tally["unlisted"] += 1
                 if len(failures) < FAILURES_SHOWN:
                     failures.append(self.failure(case, envoy, unlisted))
-        return tally, failures, self.homing.sent, self.homing.first
+        return tally, failures, self.homing.sent, self.homing.first, self.envoy.counted
 
     def failure(self, case, envoy, unlisted):
         again = self.judge(case)[2]
@@ -319,9 +348,9 @@ def work(arguments):
 
 
 def reasons_of(homing, sent, first):
-    """The reason of each case's first request by the access log, and what does not fit."""
-    counts, problems = collections.Counter(), []
-    seen = collections.Counter()
+    """The reason of each case's first request by the access log, what does not fit, and the counters of both."""
+    counts, problems, tally = collections.Counter(), [], collections.Counter()
+    seen, meaning = collections.Counter(), counters.table()
     with open(homing.access_log) as log:
         for line in log:
             entry = json.loads(line)
@@ -329,13 +358,30 @@ def reasons_of(homing, sent, first):
             known = first.get((entry["listener"], seen[entry["listener"]]))
             if known is None:
                 continue
-            number, decision = known
             counts[entry["reason"]] += 1
-            if not agrees(entry["reason"], decision):
-                problems.append(f"case {number}: the log says {entry['reason']}, seen was {decision}")
+            if not agrees(entry["reason"], known.decision):
+                problems.append(f"case {known.number}: the log says {entry['reason']}, seen was {known.decision}")
+            counter = counters.of_line(meaning, entry)
+            tally["Envoy", known.counter] += 1
+            tally["Homing", counter] += 1
+            if counter != known.counter:
+                row = known.rows[counter]
+                tally["row", row] += 1
+                if row is None:
+                    problems.append(f"case {known.number}: Envoy counts {known.counter}, Homing {counter}")
     if seen != sent:
         problems.append(f"the access log has {sum(seen.values())} lines for {sum(sent.values())} requests")
-    return counts, problems
+    return counts, problems, tally
+
+
+def counted_otherwise(envoy, counted):
+    """Where Envoy's counters are not the sums of what was foretold for each request."""
+    found = counters.of_admin(envoy.get("/stats?filter=stateful_session"))
+    names = sorted(set(found) | set(counted))
+    return [
+        f"Envoy counts {'.'.join(name)} {found.get(name, 0)} times, foretold were {counted[name]}"
+        for name in names if found.get(name, 0) != counted[name]
+    ]
 
 
 def agrees(reason, decision):
@@ -387,19 +433,26 @@ def trial(options, listeners, clusters, hosts, envoy, homing):
     with multiprocessing.get_context("fork").Pool(options.workers, initializer=world.be_a_child) as pool:
         results = pool.map(work, jobs)
     tally, failures, sent, first = collections.Counter(), [], collections.Counter(), {}
-    for counted, failed, requests, known in results:
-        tally.update(counted)
+    counted = collections.Counter()
+    for tallied, failed, requests, known, of_envoy in results:
+        tally.update(tallied)
         failures += failed
         sent.update(requests)
         first |= known
+        counted.update(of_envoy)
     took = time.monotonic() - began
     problems = [f"{proxy.name} has ended" for proxy in (envoy, homing) if not proxy.is_alive()]
+    if envoy.is_alive():
+        problems += counted_otherwise(envoy, counted)
     if homing.stop() != 0:
         problems.append("Homing did not end well")
-    reasons, misfits = reasons_of(homing, sent, first)
+    reasons, misfits, counts = reasons_of(homing, sent, first)
     problems += misfits
     report(options, tally, reasons, took)
+    report_counters(counts)
     problems += shares_too_small(options, reasons)
+    # Each request of a case that was cut down says the same.
+    problems = list(dict.fromkeys(problems))
     save(options, failures)
     for problem in problems[:FAILURES_SHOWN]:
         print(f"FAIL {problem}")
@@ -415,6 +468,13 @@ def report(options, tally, reasons, took):
     total = sum(reasons.values()) or 1
     for reason, count in reasons.most_common():
         print(f"  {count / total:6.1%} {reason}")
+
+
+def report_counters(counts):
+    for name in counters.NAMES:
+        print(f"  counter {name}: Envoy {counts['Envoy', name]}, Homing {counts['Homing', name]}")
+    rows = sorted((row or 0, count) for (kind, row), count in counts.items() if kind == "row")
+    print("  counted otherwise, by row: " + (", ".join(f"{row}: {count}" for row, count in rows) or "none"))
 
 
 # The outcomes that the cases are about.

@@ -7,8 +7,8 @@ lead it home.
 Needs a release build (or --homing), conformance/live/install.sh, and curl. Every check is made for every pair of a
 proxy that gives the token and one that gets it: in a cookie, a header and an envelope, as the legacy text, after its
 expiry, strict with its host gone, through a WebSocket, and with the cookie jars of curl and Python's requests, which
-go round the fleet. Waits once, for an expiry to pass. Prints a line per check; exit status 1 if one failed, 2 if it
-could not run.
+go round the fleet. And new sessions go to degraded hosts and to those of a second priority in the same share at each.
+Waits once, for an expiry to pass. Prints a line per check; exit status 1 if one failed, 2 if it could not run.
 """
 
 import argparse
@@ -32,6 +32,24 @@ except ImportError as error:
 
 ROUNDS = 4
 ORIGIN = "origin-7"
+# Hosts by their health, those of a second priority behind a slash; and the share of new sessions that goes to the degraded
+# and to the second: none while the healthy ones times 1.4 suffice, then what is missing, and what their number says once
+# all together do not suffice.
+RESERVES = {
+    "spare": ("HHHHD", 0.0), "short": ("HHHDDD", 0.3), "scarce": ("HDUU", 0.5), "all": ("DDD", 1.0),
+    "first": ("HHHU/HH", 0.0), "both": ("HU/HH", 0.3), "second": ("UU/HH", 1.0), "before": ("HHDD/H", 0.3),
+}
+HEALTH = {"H": "HEALTHY", "D": "DEGRADED", "U": "UNHEALTHY"}
+NEW_SESSIONS = 1000
+# Five standard deviations of the shares above, at so many sessions.
+SHARE_OFF = 0.08
+
+
+def reserve(name):
+    """Host, state and priority of each."""
+    first, _, second = RESERVES[name][0].partition("/")
+    levels = [0] * len(first) + [1] * len(second)
+    return list(zip("abcdef", first + second, levels))
 
 
 def settings(address):
@@ -49,6 +67,11 @@ def settings(address):
     listener("less-firm", "ab", Session("cookie", "sid", "/", life=600, strict=True, gone=410))
     listener("header", "abc", Session("header", "x-session-id"))
     listener("envelope", "abc", Session("envelope", "mcp-session-id"))
+    for name in RESERVES:
+        hosts = tuple((address[host], HEALTH[state]) for host, state, _ in reserve(name))
+        levels = tuple(level for *_, level in reserve(name))
+        clusters.append(Cluster(f"{name}-hosts", hosts, health, levels))
+        listeners.append(Listener(name, Session("cookie", "sid", "/"), (Route("/", ((f"{name}-hosts", 1),)),)))
     return listeners, clusters
 
 
@@ -215,6 +238,20 @@ class Fleet:
 
         self.check("curl's jar goes round the fleet with one cookie", map(stays, range(len(self.proxies))))
 
+    def reserve(self):
+        def share(proxy, name):
+            states, wanted = RESERVES[name]
+            later = {self.hosts.address[host] for host, state, level in reserve(name) if state == "D" or level}
+            client = world.Client(proxy.ports[name])
+            ask = b"GET / HTTP/1.1\r\nhost: t.example\r\n\r\n"
+            found = sum(client.ask(ask).host in later for _ in range(NEW_SESSIONS)) / NEW_SESSIONS
+            client.close()
+            is_near = found == wanted if wanted in (0.0, 1.0) else abs(found - wanted) < SHARE_OFF
+            return None if is_near else f"{proxy.name}, {states}: {found:.1%} of new sessions, not {wanted:.0%}"
+
+        shares = (share(proxy, name) for name in RESERVES for proxy in self.proxies)
+        self.check("degraded hosts and a second priority get the same share of new sessions at all", shares)
+
     def python_requests(self):
         def stays(number):
             homes, cookies = set(), 0
@@ -250,7 +287,7 @@ def main():
                 proxies.append(world.Homing(listeners, clusters, folder, runtime, binary, name))
             fleet = Fleet(proxies, hosts)
             for check in (fleet.cookies, fleet.headers, fleet.envelopes, fleet.legacy, fleet.expiry, fleet.gone,
-                          fleet.sockets, fleet.python_requests):
+                          fleet.sockets, fleet.reserve, fleet.python_requests):
                 check()
             fleet.curl(folder)
             fleet.check("all are still there", (None if each.is_alive() else each.name for each in proxies))

@@ -81,11 +81,11 @@ class Session:
             return "HeaderBasedSessionState", {"name": self.name}
         return "EnvelopeSessionState", {"header": {"name": self.name}}
 
-    def envoy(self):
+    def envoy(self, stat_prefix):
         kind = TYPE + "envoy.extensions.filters.http.stateful_session.v3.StatefulSession"
-        return {"@type": kind} | self.envoy_fields()
+        return {"@type": kind} | self.envoy_fields(stat_prefix)
 
-    def envoy_fields(self):
+    def envoy_fields(self, stat_prefix):
         kind, state = self.envoy_state()
         extension = f"envoy.extensions.http.stateful_session.{self.carrier}.v3.{kind}"
         block = {
@@ -93,6 +93,7 @@ class Session:
                 "name": f"envoy.http.stateful_session.{self.carrier}",
                 "typed_config": {"@type": TYPE + extension, **state},
             },
+            "stat_prefix": stat_prefix,
         }
         if self.strict:
             block |= {"strict": True, "status_on_strict_destination_not_found": self.gone}
@@ -123,7 +124,7 @@ class Route:
             route["statefulSession"] = self.session.homing()
         return route
 
-    def envoy(self):
+    def envoy(self, stat_prefix):
         if len(self.clusters) == 1:
             action = {"cluster": self.clusters[0][0]}
         else:
@@ -134,7 +135,7 @@ class Route:
         if self.session is None:
             route["typed_per_filter_config"] = {FILTER: override | {"disabled": True}}
         elif self.session != INHERIT:
-            route["typed_per_filter_config"] = {FILTER: override | {"stateful_session": self.session.envoy_fields()}}
+            route["typed_per_filter_config"] = {FILTER: override | {"stateful_session": self.session.envoy_fields(stat_prefix)}}
         return route
 
 
@@ -152,6 +153,10 @@ class Listener:
         """The session settings that count for a target; None: none."""
         session = self.taken(target).session
         return self.session if session == INHERIT else session
+
+    def stat_prefix(self, route):
+        """Where Envoy counts the requests of a route: each policy has counters of its own."""
+        return self.name if route.session == INHERIT else self.name + route.prefix.replace("/", "-")
 
     def homing(self):
         return {
@@ -173,11 +178,11 @@ class Listener:
             "route_config": {
                 "name": self.name,
                 "virtual_hosts": [
-                    {"name": "v", "domains": ["*"], "routes": [route.envoy() for route in self.routes]}
+                    {"name": "v", "domains": ["*"], "routes": [route.envoy(self.stat_prefix(route)) for route in self.routes]}
                 ],
             },
             "http_filters": [
-                {"name": FILTER, "typed_config": self.session.envoy()},
+                {"name": FILTER, "typed_config": self.session.envoy(self.name)},
                 {
                     "name": "envoy.filters.http.router",
                     "typed_config": {"@type": TYPE + "envoy.extensions.filters.http.router.v3.Router"},
@@ -193,11 +198,16 @@ class Listener:
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """Hosts with their health; `allowed`: the health in which a session's own host may be used."""
+    """Hosts with their health; `allowed`: the health in which a session's own host may be used. `levels`: the hosts'
+    priorities, where they have any."""
 
     name: str
     hosts: tuple  # (address, health)
     allowed: tuple
+    levels: tuple = ()
+
+    def level(self, at):
+        return self.levels[at] if self.levels else 0
 
     def addresses(self):
         return [address for address, _ in self.hosts]
@@ -208,7 +218,10 @@ class Cluster:
         return None if health is None else health in self.allowed
 
     def homing(self):
-        hosts = [{"address": address, "health": health} for address, health in self.hosts]
+        hosts = [
+            {"address": address, "health": health, "priority": self.level(at)}
+            for at, (address, health) in enumerate(self.hosts)
+        ]
         allowed = list(self.allowed)
         return {"name": self.name, "panicPercent": 50, "overrideHostStatus": allowed, "hosts": hosts}
 
@@ -218,6 +231,9 @@ class Cluster:
             where = {"socket_address": {"address": host, "port_value": int(port)}}
             return {"endpoint": {"address": where}, "health_status": health}
 
+        levels = {}
+        for at, host in enumerate(self.hosts):
+            levels.setdefault(self.level(at), []).append(endpoint(*host))
         return {
             "name": self.name,
             "type": "STATIC",
@@ -225,7 +241,7 @@ class Cluster:
             "common_lb_config": {"override_host_status": {"statuses": list(self.allowed)}},
             "load_assignment": {
                 "cluster_name": self.name,
-                "endpoints": [{"lb_endpoints": [endpoint(*host) for host in self.hosts]}],
+                "endpoints": [{"priority": level, "lb_endpoints": hosts} for level, hosts in levels.items()],
             },
         }
 

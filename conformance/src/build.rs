@@ -165,6 +165,8 @@ impl Builder {
                 name: "main".into(),
                 routes: RouteTable { virtual_hosts: virtual_hosts.collect() },
                 marks: self.marks.clone(),
+                connections: 0,
+                gate: Arc::default(),
             }],
             policies: policies.collect(),
             clusters,
@@ -176,6 +178,7 @@ impl Builder {
         let hosts = plan.addresses.iter().map(|address| HostSpec {
             endpoint: endpoint(address),
             weight: 1,
+            priority: 0,
             cell: self.cell(address),
         });
         let spec = ClusterSpec {

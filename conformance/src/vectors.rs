@@ -14,9 +14,12 @@
 pub mod classes;
 pub mod compare;
 pub mod config;
+pub mod counters;
 pub mod ledger;
+pub mod moved;
 pub mod run;
 pub mod setup;
+pub mod table;
 
 use std::collections::BTreeMap;
 use std::fmt;

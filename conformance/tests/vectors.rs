@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use homing_conformance::vectors::classes::{ABSENT, Class, DIVERGENCE, Lists, SAME, classify, committed};
-use homing_conformance::vectors::{Mode, Vector, all, ledger};
+use homing_conformance::vectors::{Mode, Vector, all, ledger, table};
 
 /// Runs the vectors of one mode and holds each against its list. All that is wrong is told at once.
 fn run(mode: Mode) {
@@ -17,12 +17,7 @@ fn run(mode: Mode) {
     for vector in &vectors {
         let listed = lists.get(vector.id.as_str()).copied().unwrap_or(("none", ""));
         let found = match classify(vector) {
-            Ok(Class::Same) => ("same", String::new()),
-            Ok(Class::Divergence { rows, behaviour }) => {
-                let rows: Vec<String> = rows.iter().map(u16::to_string).collect();
-                ("divergence", format!("{}\t{behaviour}", rows.join(",")))
-            }
-            Ok(Class::Absent(feature)) => ("absent", feature.as_str().to_owned()),
+            Ok(class) => class.listed(),
             Err(differences) => {
                 let told: Vec<String> = differences.iter().map(|found| format!("    {found}")).collect();
                 ("no list: no row of the ledger explains", format!("\n{}", told.join("\n")))
@@ -117,7 +112,6 @@ fn the_list_of_absent_features_only_shrinks() {
         ("internal redirects", 2),
         ("outlier detection", 2),
         ("path normalisation", 15),
-        ("priorities", 6),
         ("request mirroring", 4),
         ("subset balancing", 6),
     ]
@@ -149,6 +143,17 @@ fn every_row_of_the_ledger_is_used_and_lists_its_vectors() {
         let vectors = used.get(&entry.number).map(|ids| ledger::named(ids));
         assert!(vectors.is_some(), "row {} ({}) is used by no vector", entry.number, entry.title);
         assert_eq!(entry.get("Vectors"), vectors.as_deref(), "row {}; run classify", entry.number);
+    }
+}
+
+/// The table of compatibility in the project's README says what the ledger and the lists say.
+#[test]
+fn the_readme_has_the_table_of_the_ledger() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let written = table::with_table(&readme, SAME, DIVERGENCE, ABSENT).unwrap();
+    assert!(written == readme, "run: cargo run -p homing-conformance --bin classify\n{written}");
+    for entry in ledger::entries() {
+        assert!(readme.contains(&format!("| {} |", entry.title)), "row {} is missing", entry.number);
     }
 }
 

@@ -84,7 +84,7 @@ fn cluster(addresses: [&str; 2]) -> Result<Cluster, Box<dyn Error>> {
     let mut hosts = Vec::new();
     for address in addresses {
         let endpoint = Endpoint::Tcp(address.parse::<SocketAddr>()?);
-        hosts.push(HostSpec { endpoint, weight: 1, cell: Arc::default() });
+        hosts.push(HostSpec { endpoint, weight: 1, priority: 0, cell: Arc::default() });
     }
     Ok(Cluster::compile(ClusterSpec {
         name: "app".into(),

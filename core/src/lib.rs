@@ -17,7 +17,7 @@
 //! uses a shell. `tests/architecture.rs` reads this drawing and holds the code to it.
 //!
 //! ```text
-//! clock, field, limits, planted, rng
+//! clock, field, gate, limits, planted, rng
 //! token             → clock limits planted
 //! window            → limits
 //! carrier           → clock field planted token
@@ -25,10 +25,10 @@
 //! http1             → clock field limits window
 //! affinity          → carrier clock field hosts+balance limits planted token
 //! route             → field hosts+balance
-//! stats             → affinity hosts+balance
-//! snapshot          → affinity hosts+balance limits route
+//! stats             → affinity gate hosts+balance
+//! snapshot          → affinity gate hosts+balance limits route
 //! log               → clock route stats
-//! worker            → clock hosts+balance http1 limits log rng snapshot stats window
+//! worker            → clock gate hosts+balance http1 limits log rng route snapshot stats window
 //! exchange::attempt → affinity clock hosts+balance rng route snapshot stats worker
 //! exchange::body    → http1
 //! exchange::machine
@@ -45,6 +45,7 @@ pub mod carrier;
 pub mod clock;
 pub mod exchange;
 pub mod field;
+pub mod gate;
 pub mod hosts;
 pub mod http1;
 pub mod limits;

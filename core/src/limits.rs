@@ -1,4 +1,8 @@
 //! Every bound, with the relations between them. Configurable ones are in [`Limits`]; the rest are constants.
+//!
+//! Memory follows from them: a client connection holds at most [`CONNECTION_BUFFERS_MAX`] bytes of windows, and there are at
+//! most [`Limits::connections`] of them over all workers. What comes on top does not grow with traffic: the windows that
+//! each worker's pool keeps for reuse, and the access log's batches (`docs/configuration.md`, "Memory").
 
 use core::time::Duration;
 
@@ -12,6 +16,12 @@ pub const HEADROOM: usize = 1024;
 pub const WINDOW_SMALL: usize = 16 * 1024;
 /// Size of the window for large heads and bodies.
 pub const WINDOW_LARGE: usize = 64 * 1024 + HEADROOM;
+/// Most bytes of windows that one client connection holds: a large one for each direction. Connections to hosts have none
+/// of their own.
+pub const CONNECTION_BUFFERS_MAX: usize = 2 * WINDOW_LARGE;
+/// While one worker's connections hold more windows than this, one that is between requests holds none: it is waited for
+/// without a buffer, which costs a little more when the next request comes.
+pub const IDLE_WINDOWS: usize = 128;
 /// Most field lines in a head.
 pub const FIELDS_MAX: usize = 100;
 /// Longest chunk extension that is passed on, per chunk.
@@ -34,7 +44,7 @@ const _: () =
 /// The bounds and time-outs that configuration sets. Each has a safe default.
 ///
 /// A zero duration means "no limit"; a zero count means "no cap" where the field says so.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Largest request head, in bytes, first line and final empty line included. At most [`WINDOW_LARGE`] less head room.
     pub request_head_bytes: usize,
@@ -44,7 +54,7 @@ pub struct Limits {
     pub fields: usize,
     /// Largest request body, in bytes; `None`: no cap.
     pub request_body_bytes: Option<u64>,
-    /// Most downstream connections per worker; further ones wait in the accept queue.
+    /// Most downstream connections over all workers and listeners; further ones wait in the accept queue.
     pub connections: u32,
     /// Most upstream connections to one host per worker; zero: no cap.
     pub host_connections: u32,

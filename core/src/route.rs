@@ -16,7 +16,7 @@ pub struct PolicyId(pub u32);
 pub struct ListenerId(pub u32);
 
 /// Routes of one listener, by host name and path.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Eq, PartialEq)]
 pub struct RouteTable {
     /// In order of declaration; the most specific domain wins, then the first route that matches.
     pub virtual_hosts: Vec<VirtualHost>,
@@ -30,7 +30,7 @@ pub struct RouteRef {
 }
 
 /// The routes of a group of host names.
-#[derive(Debug)]
+#[derive(Debug, Eq, PartialEq)]
 pub struct VirtualHost {
     /// For messages.
     pub name: Box<str>,
@@ -52,7 +52,7 @@ pub enum Domain {
 }
 
 /// One route.
-#[derive(Debug)]
+#[derive(Debug, Eq, PartialEq)]
 pub struct Route {
     /// For messages and logs.
     pub name: Box<str>,
@@ -72,7 +72,7 @@ pub enum PathMatch {
 }
 
 /// What a route does with a request.
-#[derive(Debug)]
+#[derive(Debug, Eq, PartialEq)]
 pub enum Action {
     /// Sends it to a host of one of the clusters.
     Forward(Box<Forward>),
@@ -88,7 +88,7 @@ pub enum Action {
 }
 
 /// Forwarding to clusters.
-#[derive(Debug)]
+#[derive(Debug, Eq, PartialEq)]
 pub struct Forward {
     /// One cluster, or several with weights. Never empty, and the weights' sum is 1 to `u32::MAX`.
     pub clusters: Vec<WeightedCluster>,
@@ -111,7 +111,7 @@ pub struct Forward {
 }
 
 /// One cluster of a weighted route.
-#[derive(Debug)]
+#[derive(Debug, Eq, PartialEq)]
 pub struct WeightedCluster {
     /// The cluster.
     pub cluster: ClusterId,
@@ -143,7 +143,7 @@ pub enum Rewrite {
 }
 
 /// A redirect's target. Parts that are `None` stay as requested.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
     pub status: Status,
@@ -158,7 +158,7 @@ pub struct Redirect {
 }
 
 /// When and how often a request is tried again.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Retry {
     /// Further attempts after the first; zero: none.
     pub attempts: u8,
@@ -183,7 +183,7 @@ pub struct RetryOn {
 }
 
 /// Changes of a head's fields, in this order: remove, set, add.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FieldRules {
     /// Every line of these names goes.
     pub remove: Vec<FieldName>,

@@ -1,6 +1,12 @@
 //! Everything that changes together: listeners, routes, policies, clusters and limits, published as a whole.
 
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
 use crate::affinity::Policy;
+use crate::gate::Gate;
 use crate::hosts::{Cluster, ClusterId, Host, HostRef};
 use crate::limits::Limits;
 use crate::route::{ListenerId, PolicyId, RouteTable};
@@ -29,10 +35,14 @@ pub struct Listener {
     pub routes: RouteTable,
     /// The fields that every request and response gets.
     pub marks: Marks,
+    /// Most client connections over all workers; zero: no cap but that of [`Limits::connections`].
+    pub connections: u32,
+    /// Counts them. It lives on from snapshot to snapshot.
+    pub gate: Arc<Gate>,
 }
 
 /// The fields by which a proxy makes itself known.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches, named as in the configuration")]
 pub struct Marks {
     /// Appends the client's address to `x-forwarded-for`. On by default.
@@ -76,6 +86,26 @@ impl Default for Marks {
 }
 
 impl Snapshot {
+    /// Makes this the successor of `previous`, right before it is published: hosts and listeners that stay keep their
+    /// state, hosts that leave are retired, and the generation counts on. Clusters and listeners are known by their
+    /// names, hosts by their addresses within a cluster; see [`Cluster::inherit`] for a host's state.
+    pub fn inherit(&mut self, previous: &Self) {
+        self.generation = previous.generation.wrapping_add(1);
+        for listener in &mut self.listeners {
+            if let Some(known) = previous.listeners.iter().find(|known| known.name == listener.name) {
+                listener.gate = Arc::clone(&known.gate);
+            }
+        }
+        let mut stays: HashMap<&str, &Cluster, FixedState> =
+            previous.clusters.iter().map(|cluster| (cluster.name(), cluster)).collect();
+        for cluster in &mut self.clusters {
+            if let Some(known) = stays.remove(cluster.name()) {
+                cluster.inherit(known);
+            }
+        }
+        stays.into_values().for_each(Cluster::retire);
+    }
+
     /// The listener with this id.
     pub fn listener(&self, id: ListenerId) -> Option<&Listener> {
         self.listeners.get(id.0 as usize)

@@ -6,6 +6,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::affinity::{Miss, RefusalReason};
+use crate::gate::Full;
 use crate::hosts::HostRef;
 
 /// Whether session settings applied to a request.
@@ -114,6 +115,9 @@ pub enum EnvoyCounter {
 }
 
 impl EnvoyCounter {
+    /// All four, in the order of the counters.
+    pub const ALL: [Self; 4] = [Self::Routed, Self::FailedOpen, Self::FailedClosed, Self::NoSession];
+
     /// Envoy's name for it.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -261,6 +265,8 @@ pub struct Counters {
     pub accepted: Counter,
     /// Connections closed.
     pub closed: Counter,
+    /// Pauses of accepting, by the cap that was reached, in the order of [`Full::ALL`].
+    pub paused: [Counter; Full::ALL.len()],
     /// Upstream connections made.
     pub dialed: Counter,
     /// Responses that carried a new token.
@@ -290,6 +296,13 @@ impl Counters {
     /// Requests that were cut off because the program stopped.
     pub fn cut_off(&self) -> u64 {
         self.endings.get(Ending::Stopped as usize).map_or(0, Counter::get)
+    }
+
+    /// Counts one pause of accepting.
+    pub fn pause(&self, full: Full) {
+        if let Some(counter) = self.paused.get(full as usize) {
+            counter.add();
+        }
     }
 
     /// Counts one finished request.

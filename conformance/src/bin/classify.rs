@@ -1,4 +1,5 @@
-//! Writes the three committed lists, and the lines `Vectors` of the ledger, as they should be; the diff is for review.
+//! Writes the three committed lists, the lines `Vectors` of the ledger, and the table of compatibility in the project's
+//! README as they should be; the diff is for review.
 //!
 //! `cargo run -p homing-conformance --bin classify`
 
@@ -7,7 +8,10 @@ use std::process::ExitCode;
 use std::{env, fs};
 
 use homing_conformance::vectors::classes::{Lists, classify};
-use homing_conformance::vectors::{Mode, all, ledger};
+use homing_conformance::vectors::{Mode, all, ledger, table};
+
+/// As seen from this crate.
+const README: &str = "../README.md";
 
 fn main() -> ExitCode {
     match write() {
@@ -53,5 +57,7 @@ fn write() -> Result<usize, String> {
     save("vectors/divergence.txt", &lists.divergence)?;
     save("vectors/absent.txt", &lists.absent)?;
     save("DIVERGENCES.md", &ledger::with_vectors(&lists.rows()))?;
+    let readme = fs::read_to_string(root.join(README)).map_err(|error| format!("{README}: {error}"))?;
+    save(README, &table::with_table(&readme, &lists.same, &lists.divergence, &lists.absent)?)?;
     Ok(open)
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::compare::{Difference, compare};
+use super::run::Run;
 use super::setup::{self, Feature, Refusal};
 use super::{Mode, Vector, ledger, run};
 
@@ -38,30 +39,43 @@ pub enum Class {
 /// # Errors
 /// The differences that no row of the ledger explains.
 pub fn classify(vector: &Vector) -> Result<Class, Vec<Difference>> {
-    let (differences, run, behaviour) = match vector.mode {
+    let (difference, behaviour) = match vector.mode {
         Mode::Config => match (setup::validate(vector), vector.observed.accepted) {
             (Err(Refusal::Absent(feature)), _) => return Ok(Class::Absent(feature)),
             (Ok(()), Some(true)) | (Err(_), Some(false)) => return Ok(Class::Same),
-            (Ok(()), _) => (vec![Difference::Accepted], None, "accepted".to_owned()),
-            (Err(refusal), _) => (vec![Difference::Rejected(refusal)], None, REFUSED.to_owned()),
+            (Ok(()), _) => (Difference::Accepted, "accepted"),
+            (Err(refusal), _) => (Difference::Rejected(refusal), REFUSED),
         },
         _ => match setup::prepare(vector) {
             Err(Refusal::Absent(feature)) => return Ok(Class::Absent(feature)),
-            Err(refusal) => (vec![Difference::Rejected(refusal)], None, REFUSED.to_owned()),
-            Ok(setup) => {
-                let run = run::run(vector, &setup);
-                let behaviour = run.summary();
-                (compare(vector, &run), Some(run), behaviour)
-            }
+            Err(refusal) => (Difference::Rejected(refusal), REFUSED),
+            Ok(setup) => return classify_run(vector, &run::run(vector, &setup)),
         },
     };
-    if differences.is_empty() {
-        return Ok(Class::Same);
+    explained(vector, None, vec![difference], behaviour.to_owned())
+}
+
+/// Finds the class that a run of the vector shows, wherever it ran.
+///
+/// # Errors
+/// The differences that no row of the ledger explains.
+pub fn classify_run(vector: &Vector, run: &Run) -> Result<Class, Vec<Difference>> {
+    match compare(vector, run) {
+        same if same.is_empty() => Ok(Class::Same),
+        differences => explained(vector, Some(run), differences, run.summary()),
     }
+}
+
+fn explained(
+    vector: &Vector,
+    run: Option<&Run>,
+    differences: Vec<Difference>,
+    behaviour: String,
+) -> Result<Class, Vec<Difference>> {
     let mut rows = BTreeSet::new();
     let mut unexplained = Vec::new();
     for difference in differences {
-        match ledger::row(vector, run.as_ref(), &difference) {
+        match ledger::row(vector, run, &difference) {
             Some(row) => {
                 rows.insert(row);
             }
@@ -69,6 +83,20 @@ pub fn classify(vector: &Vector) -> Result<Class, Vec<Difference>> {
         }
     }
     if unexplained.is_empty() { Ok(Class::Divergence { rows, behaviour }) } else { Err(unexplained) }
+}
+
+impl Class {
+    /// As the committed lists say it: the list's name and the rest of the line.
+    pub fn listed(&self) -> (&'static str, String) {
+        match self {
+            Self::Same => ("same", String::new()),
+            Self::Divergence { rows, behaviour } => {
+                let rows: Vec<String> = rows.iter().map(u16::to_string).collect();
+                ("divergence", format!("{}\t{behaviour}", rows.join(",")))
+            }
+            Self::Absent(feature) => ("absent", feature.as_str().to_owned()),
+        }
+    }
 }
 
 /// The three lists as they should be, in the order of the vectors.

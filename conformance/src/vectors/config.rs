@@ -279,7 +279,7 @@ pub(super) struct FullHost {
     pub(super) address: String,
     pub(super) health_status: Option<HealthStatus>,
     #[serde(default)]
-    pub(super) priority: u32,
+    pub(super) priority: u8,
     pub(super) weight: Option<u16>,
     // Names and further addresses never match (SEMANTICS 5.1).
     #[serde(rename = "hostname")]

@@ -42,8 +42,10 @@ const KEYS: [&str; 5] = ["Vectors", "Tests", "Envoy", "Homing", "Why"];
 pub struct Entry {
     /// Its number; zero: it has none, which is an error.
     pub number: u16,
-    /// What it is about.
+    /// What it is about, as a statement of what Homing does.
     pub title: &'static str,
+    /// The heading above it.
+    pub section: &'static str,
     keys: Vec<(&'static str, String)>,
 }
 
@@ -57,9 +59,11 @@ impl Entry {
 /// The rows of the ledger, in order.
 pub fn entries() -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
+    let mut section = "";
     for line in TEXT.lines() {
+        section = line.strip_prefix("## ").unwrap_or(section);
         if let Some((number, title)) = line.strip_prefix("### ").and_then(|rest| rest.split_once(". ")) {
-            entries.push(Entry { number: number.parse().unwrap_or(0), title, keys: Vec::new() });
+            entries.push(Entry { number: number.parse().unwrap_or(0), title, section, keys: Vec::new() });
             continue;
         }
         let Some(entry) = entries.last_mut() else { continue };
@@ -89,7 +93,7 @@ pub fn with_vectors(rows: &BTreeMap<u16, Vec<String>>) -> String {
         skipping = line.starts_with("- Vectors: ") || (skipping && line.starts_with("  "));
         if line.starts_with("- Vectors: ") {
             let ids = rows.get(&number).map(|ids| named(ids)).unwrap_or_default();
-            wrap(&format!("- Vectors: {ids}"), &mut out);
+            wrap(&format!("- Vectors: {ids}"), "  ", &mut out);
         } else if !skipping {
             out.extend([line, "\n"]);
         }
@@ -144,13 +148,13 @@ fn follows(one: &str, next: &str) -> bool {
     split(one).zip(split(next)).is_some_and(|(one, next)| one.0 == next.0 && one.1 + 1 == next.1)
 }
 
-/// Adds a paragraph with lines of at most 120 characters, the second and later ones indented.
-fn wrap(text: &str, out: &mut String) {
+/// Adds a paragraph with lines of at most 120 characters, the second and later ones after `indent`.
+pub(super) fn wrap(text: &str, indent: &str, out: &mut String) {
     let mut width = 0;
     for word in text.split(' ') {
         if width > 0 && width + 1 + word.len() > 120 {
-            out.push_str("\n  ");
-            width = 2;
+            out.extend(["\n", indent]);
+            width = indent.len();
         } else if width > 0 {
             out.push(' ');
             width += 1;

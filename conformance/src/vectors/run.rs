@@ -10,11 +10,11 @@ use homing_core::stats::Outcome;
 
 use super::setup::Setup;
 use super::{Behaviour, Fields, Saw, Text, Vector};
-use crate::memory::{Act, ClientId, Door, Lab};
+use crate::memory::{Act, Door, Lab};
 use crate::message::{Progress, Request, read_response};
 
 /// The address at which nobody listened when the vectors were recorded.
-const DEAD: &str = "127.0.0.1:21190";
+pub const DEAD: &str = "127.0.0.1:21190";
 /// How far the clock moves between looks, and how often it is looked.
 const PACE: (Duration, u32) = (Duration::from_millis(100), 300);
 
@@ -25,6 +25,9 @@ pub struct Run {
     pub repeats: Vec<Repeat>,
     /// Envoy's counters, derived from the outcomes. None: Envoy has none here.
     pub counters: Option<BTreeMap<&'static str, u64>>,
+    /// Whether each repetition has a record of its own and came to its end without the clocks moving. Then it can be
+    /// run with real sockets, where nobody moves the clocks.
+    pub is_immediate: bool,
 }
 
 /// What Homing did with one repetition.
@@ -65,9 +68,13 @@ impl Repeat {
     }
 }
 
+/// The seed of all that is free in a vector's run.
+pub fn seed(vector: &Vector) -> u64 {
+    vector.id.bytes().fold(1, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()))
+}
+
 /// Runs all repetitions of a vector.
 pub fn run(vector: &Vector, setup: &Setup) -> Run {
-    let seed = vector.id.bytes().fold(1_u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
     let behaviour = vector.upstream_behaviour.clone();
     let mut tries: BTreeMap<String, usize> = BTreeMap::new();
     let upstream = move |host: &str, request: &Request| {
@@ -76,10 +83,12 @@ pub fn run(vector: &Vector, setup: &Setup) -> Run {
         *count += 1;
         answer
     };
-    let mut lab = Lab::new(setup.snapshot.clone(), seed).with(upstream);
+    let mut lab = Lab::new(setup.snapshot.clone(), seed(vector)).with(upstream);
     lab.door(DEAD, Door::Refusing);
     let count = vector.observed.repeats.len().max(1);
+    let start = lab.now().tick;
     let repeats: Vec<Repeat> = (0..count).map(|at| repetition(vector, at, &mut lab)).collect();
+    let is_immediate = lab.now().tick == start && lab.outcomes().len() == count;
     let counted = setup.is_counted(session_of(vector, setup));
     let counters = counted.then(|| {
         let mut counters = BTreeMap::new();
@@ -88,7 +97,7 @@ pub fn run(vector: &Vector, setup: &Setup) -> Run {
         }
         counters
     });
-    Run { repeats, counters }
+    Run { repeats, counters, is_immediate }
 }
 
 fn repetition(vector: &Vector, at: usize, lab: &mut Lab) -> Repeat {
@@ -108,7 +117,8 @@ fn repetition(vector: &Vector, at: usize, lab: &mut Lab) -> Repeat {
         }
         lab.advance(PACE.0);
     }
-    let (interim, response) = received(lab, client, to_head);
+    let (interim, response) =
+        received(lab.client_received(client), to_head, lab.client_is_half_closed(client));
     lab.client_close(client);
     lab.run();
     let saw = |(host, request): &(String, Request)| (host.clone(), Saw::from(request));
@@ -121,8 +131,8 @@ fn repetition(vector: &Vector, at: usize, lab: &mut Lab) -> Repeat {
     Repeat { response, interim, tries, outcome }
 }
 
-/// Whether a whole final response has come.
-fn is_answered(mut bytes: &[u8], to_head: bool) -> bool {
+/// Whether a whole final response has come. `to_head`: the request was one of HEAD.
+pub fn is_answered(mut bytes: &[u8], to_head: bool) -> bool {
     while let Ok(Progress::Done(response, used)) = read_response(bytes, to_head, false) {
         if !response.is_interim() {
             return true;
@@ -132,10 +142,9 @@ fn is_answered(mut bytes: &[u8], to_head: bool) -> bool {
     false
 }
 
-/// The statuses of interim responses, and the final response as far as it came.
-fn received(lab: &Lab, client: ClientId, to_head: bool) -> (Vec<u16>, Option<Response>) {
-    let (mut interim, mut rest) = (Vec::new(), lab.client_received(client));
-    let ended = lab.client_is_half_closed(client);
+/// The statuses of interim responses, and the final response as far as it came. `ended`: no more will come.
+pub fn received(bytes: &[u8], to_head: bool, ended: bool) -> (Vec<u16>, Option<Response>) {
+    let (mut interim, mut rest) = (Vec::new(), bytes);
     loop {
         let (response, used) = match read_response(rest, to_head, ended) {
             Ok(Progress::Done(response, used)) => (response, used),
@@ -171,7 +180,7 @@ impl From<&Request> for Saw {
 }
 
 /// What a host does with one request.
-fn answer(behaviour: &Behaviour, host: &str, method: &str) -> Vec<Act> {
+pub fn answer(behaviour: &Behaviour, host: &str, method: &str) -> Vec<Act> {
     let mut acts = Vec::new();
     if let Some(seconds) = behaviour.delay {
         acts.push(Act::Delay(Duration::from_secs_f64(seconds).as_millis().try_into().unwrap_or(u64::MAX)));

@@ -52,8 +52,6 @@ pub enum Feature {
     OutlierDetection,
     /// Rewriting paths to their normal form.
     PathNormalisation,
-    /// Hosts of last resort.
-    Priorities,
     /// Sending a copy of the request elsewhere.
     RequestMirroring,
     /// Choosing among a part of a cluster's hosts.
@@ -74,7 +72,6 @@ impl Feature {
             Self::InternalRedirects => "internal redirects",
             Self::OutlierDetection => "outlier detection",
             Self::PathNormalisation => "path normalisation",
-            Self::Priorities => "priorities",
             Self::RequestMirroring => "request mirroring",
             Self::SubsetBalancing => "subset balancing",
         }
@@ -166,7 +163,13 @@ pub fn prepare(vector: &Vector) -> Result<Setup, Refusal> {
         server: ServerField::Overwrite("envoy".into()),
         date: true,
     };
-    let listener = Listener { name: "vector".into(), routes: RouteTable { virtual_hosts }, marks };
+    let listener = Listener {
+        name: "vector".into(),
+        routes: RouteTable { virtual_hosts },
+        marks,
+        connections: 0,
+        gate: Arc::default(),
+    };
     let taken = listener.routes.find(b"t.example", &run::path_of(vector));
     if let Some(feature) = taken.and_then(|(_, route)| builder.absent.get(route.path.as_str())) {
         return Err((*feature).into());
@@ -447,7 +450,6 @@ impl ClusterConfig {
 
     /// `is_found`: what detection would find is known already.
     fn missing(&self, is_found: bool) -> Option<Feature> {
-        let has_priority = |host: &HostConfig| matches!(host, HostConfig::Full(full) if full.priority > 0);
         match () {
             () if matches!(self.lb_policy.as_deref(), Some("RING_HASH" | "MAGLEV")) => {
                 Some(Feature::ConsistentHashing)
@@ -458,7 +460,6 @@ impl ClusterConfig {
             () if self.circuit_breakers.is_some() => Some(Feature::CircuitBreakers),
             () if self.lb_subset_config.is_some() => Some(Feature::SubsetBalancing),
             () if self.outlier_detection.is_some() && !is_found => Some(Feature::OutlierDetection),
-            () if self.hosts.iter().any(has_priority) => Some(Feature::Priorities),
             () => None,
         }
     }
@@ -466,9 +467,9 @@ impl ClusterConfig {
 
 impl HostConfig {
     fn spec(&self, found: &BTreeMap<String, HealthStatus>) -> Result<HostSpec, Refusal> {
-        let (address, configured, weight) = match self {
-            Self::Plain(address) => (address, None, 1),
-            Self::Full(full) => (&full.address, full.health_status, full.weight.unwrap_or(1)),
+        let (address, configured, weight, priority) = match self {
+            Self::Plain(address) => (address, None, 1, 0),
+            Self::Full(full) => (&full.address, full.health_status, full.weight.unwrap_or(1), full.priority),
         };
         // What the resolver said when the vectors were recorded.
         let resolved = address.replace("localhost:", "127.0.0.1:");
@@ -478,7 +479,7 @@ impl HostConfig {
         };
         let status = found.get(&resolved).copied().or(configured).unwrap_or(HealthStatus::Unknown);
         let cell = Arc::new(HostCell::new(status.core(), Admission::Open));
-        Ok(HostSpec { endpoint, weight, cell })
+        Ok(HostSpec { endpoint, weight, priority, cell })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::field::{FieldName, Status, is_token_byte};
 use crate::limits::INSERT_MAX;
 
 /// A session policy as configuration names it; [`crate::affinity::Policy::compile`] makes it usable.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PolicySpec {
     /// Where the token travels.
     pub carrier: CarrierSpec,
@@ -29,7 +29,7 @@ pub struct PolicySpec {
 }
 
 /// Where the token travels.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CarrierSpec {
     /// A cookie.
     Cookie(CookieSpec),
@@ -46,7 +46,7 @@ pub enum CarrierSpec {
 }
 
 /// The session cookie.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CookieSpec {
     /// The cookie's name, an RFC 6265 token.
     pub name: Box<str>,

@@ -53,6 +53,7 @@ fn cluster(hosts: &[&str]) -> Cluster {
     let host = |text: &&str| HostSpec {
         endpoint: Endpoint::Tcp(text.parse().unwrap()),
         weight: 1,
+        priority: 0,
         cell: Arc::default(),
     };
     Cluster::compile(ClusterSpec {

@@ -17,23 +17,33 @@ pub(super) fn less_busy(pick: &mut Pick<'_>, alias: &Alias, rng: &mut Rng, first
     }
 }
 
-/// Another usable host, by weight. A host that outweighs all others is drawn over and over, so the later draws are
+/// Another usable host, by weight, and of the same group: busy or not, healthy hosts are not compared with degraded ones,
+/// which would get more than their share by being idle. A host that outweighs all others is drawn over and over, so the later draws are
 /// even ones from all but the first: otherwise it would hardly ever be compared with another.
 fn second(pick: &mut Pick<'_>, alias: &Alias, rng: &mut Rng, first: HostId) -> Option<HostId> {
-    let count = u32::try_from(pick.hosts.len()).unwrap_or(u32::MAX);
+    let count = pick.count();
     for draw in 0..DRAWS {
         let id = if draw < DRAWS / 2 {
-            alias.draw(rng)?
+            pick.at(alias.draw(rng)?)
         } else {
+            // The hosts of a level stand in order, so that those from `first` on can be moved up by one.
             let other = rng.below(count.saturating_sub(1));
-            if other < first.0 { other } else { other + 1 }
+            if pick.at(other) < first { pick.at(other) } else { pick.at(other + 1) }
         };
-        let id = HostId(id);
-        if id != first && pick.avoid != Some(id) && pick.usable(id) {
+        if id != first && pick.avoid != Some(id) && is_rival(pick, rng, first, id) {
             return Some(id);
         }
     }
     None
+}
+
+fn is_rival(pick: &mut Pick<'_>, rng: &mut Rng, first: HostId, other: HostId) -> bool {
+    match (pick.is_degraded(first), pick.is_degraded(other)) {
+        // That the turn is the reserve's is settled.
+        (true, true) => pick.host(other).is_some_and(|host| host.cell().takes_new_sessions()),
+        (false, false) => pick.usable(other, rng),
+        _ => pick.panic() && pick.usable(other, rng),
+    }
 }
 
 /// Whether `a` has more requests in flight for its weight than `b`.

@@ -63,6 +63,11 @@ impl Attempt {
         self.outcome = Outcome::default();
     }
 
+    /// Lets go of the configuration: a connection without a request must not keep an old one in memory.
+    pub(super) fn rest(&mut self) {
+        self.view = None;
+    }
+
     pub(super) fn view(&self) -> Option<Rc<View>> {
         self.view.clone()
     }

@@ -1,6 +1,6 @@
 //! A host's state: two axes, health and admission, and the count of its requests in flight.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 /// What checks or discovery say about a host. The six values of Envoy's `HealthStatus`.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -45,6 +45,7 @@ pub struct HealthSet(u8);
 pub struct HostCell {
     health: AtomicU8,
     admission: AtomicU8,
+    retired: AtomicBool,
     active: AtomicU32,
 }
 
@@ -167,6 +168,19 @@ impl HostCell {
     #[inline]
     pub fn takes_new_sessions(&self) -> bool {
         self.health().takes_new_sessions() && self.admission() == Admission::Open
+    }
+
+    /// The host has left its cluster: no snapshot in force contains it. There is no way back; a host that returns is
+    /// another one, with a cell of its own.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the host has left its cluster. Requests that it has already been given finish there, and no link to it is
+    /// kept.
+    #[inline]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
     }
 
     /// Requests in flight at this host, over all workers.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use super::{Endpoint, HealthSet, HostCell, HostId};
+use super::{Admission, Endpoint, Health, HealthSet, HostCell, HostId};
 use crate::balance::{Balance, Balancer};
 use crate::limits::ADDRESS_MAX;
 
@@ -16,6 +16,8 @@ pub struct HostSpec {
     pub endpoint: Endpoint,
     /// Its share of new sessions, 1 to 65535.
     pub weight: u16,
+    /// Hosts of a higher number get new sessions only as far as those of lower ones cannot take them.
+    pub priority: u8,
     /// Its state, carried over from the previous snapshot when the host was in it.
     pub cell: Arc<HostCell>,
 }
@@ -42,6 +44,8 @@ pub struct Host {
     address: Box<str>,
     endpoint: Endpoint,
     weight: u16,
+    priority: u8,
+    written: (Health, Admission),
     cell: Arc<HostCell>,
 }
 
@@ -107,6 +111,16 @@ impl Host {
         self.weight
     }
 
+    /// Its place in the order of priorities; 0 comes first.
+    pub fn priority(&self) -> u8 {
+        self.priority
+    }
+
+    /// Its state when its cluster was compiled: what the configuration says. The state now is in [`Host::cell`].
+    pub fn written(&self) -> (Health, Admission) {
+        self.written
+    }
+
     /// Its state.
     #[inline]
     pub fn cell(&self) -> &HostCell {
@@ -140,11 +154,52 @@ impl Cluster {
             let hash_of =
                 |&at: &u32| hosts.get(at as usize).map_or(0, |host: &Host| hash(host.address.as_bytes()));
             index.insert_unique(hash(address.as_bytes()), position, hash_of);
-            hosts.push(Host { address, endpoint: host.endpoint, weight: host.weight, cell: host.cell });
+            let written = (host.cell.health(), host.cell.admission());
+            hosts.push(Host {
+                address,
+                endpoint: host.endpoint,
+                weight: host.weight,
+                priority: host.priority,
+                written,
+                cell: host.cell,
+            });
         }
         let hosts: Box<[Host]> = hosts.into();
         let balancer = Balancer::compile(spec.balance, spec.panic_percent, &hosts);
         Ok(Self { name: spec.name, hosts, index, balancer, override_status: spec.override_status })
+    }
+
+    /// Lets hosts that were in `previous` too live on with their cells, and retires those that are not here any more.
+    /// Of a host's state, what is written differently from before is applied; the rest stays as it is now, so that
+    /// changing a weight does not bring a host back that checks have found unhealthy.
+    pub fn inherit(&mut self, previous: &Self) {
+        for host in &mut self.hosts {
+            let known = previous.find(host.address.as_bytes()).and_then(|id| previous.host(id));
+            let Some(known) = known else { continue };
+            let ((health, admission), before) = (host.written, known.written);
+            if health != before.0 {
+                known.cell.set_health(health);
+            }
+            if admission != before.1 {
+                known.cell.set_admission(admission);
+            }
+            host.cell = Arc::clone(&known.cell);
+        }
+        for host in &previous.hosts {
+            if self.find(host.address.as_bytes()).is_none() {
+                host.cell.retire();
+            }
+        }
+    }
+
+    /// Whether what is set for the cluster as a whole is the same in `other`, whatever their hosts.
+    pub fn has_settings_of(&self, other: &Self) -> bool {
+        self.override_status == other.override_status && self.balancer.has_settings_of(&other.balancer)
+    }
+
+    /// Retires all hosts: the cluster is not there any more.
+    pub fn retire(&self) {
+        self.hosts.iter().for_each(|host| host.cell.retire());
     }
 
     /// The name routes use.
@@ -197,6 +252,7 @@ mod tests {
         let host = |text: &&str| HostSpec {
             endpoint: Endpoint::Tcp(text.parse().unwrap()),
             weight: 1,
+            priority: 0,
             cell: Arc::default(),
         };
         ClusterSpec {

@@ -207,7 +207,7 @@ const fn client_error(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Method, ResponseFraming, empty_slots, imf_fixdate, parse_response};
+    use super::super::{Fields, Method, ResponseFraming, imf_fixdate, parse_response};
     use super::*;
     use crate::clock::UnixSecs;
     use crate::limits::{FIELDS_MAX, WINDOW_SMALL};
@@ -270,9 +270,9 @@ mod tests {
             let answer = answer(status, b"0123456789", &date);
             let out = text(&answer);
             let (head, body) = out.split_at(out.find("\r\n\r\n").unwrap() + 4);
-            let mut slots = empty_slots();
+            let mut slots = Fields::new();
             let parsed = parse_response(head.as_bytes(), &mut slots, Method::Get, FIELDS_MAX).unwrap();
-            assert_eq!((parsed.status, parsed.reason), (status, reason(status).as_bytes()));
+            assert_eq!((parsed.status, parsed.reason()), (status, reason(status).as_bytes()));
             assert!(parsed.has_date && parsed.persists());
             match parsed.framing {
                 ResponseFraming::Empty => assert_eq!(body, "", "{status}"),

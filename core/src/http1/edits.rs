@@ -78,7 +78,7 @@ impl Edits {
 
     /// Removes the whole line of `field`, its line end included. `field` is one of `head`'s.
     pub fn remove_line(&mut self, head: &[u8], field: &Field<'_>) {
-        let start = span_in(head, field.name.as_bytes()).start;
+        let start = span_in(head, field.name).start;
         // Not value.end + 2: the parser trims white space off the value.
         let from = span_in(head, field.value).end.max(start);
         let rest = head.get(from..).unwrap_or_default();
@@ -316,7 +316,7 @@ impl Edits {
 /// meant for the server; RFC 9110 §7.6.1 forbids senders to name such fields, and a client that does so wants the
 /// server to see another request than the proxy did. The name is ignored, as for a field that is not there.
 fn is_protected(field: &Field<'_>, session: Option<&FieldName>) -> bool {
-    let name = field.name.as_bytes();
+    let name = field.name;
     session.is_some_and(|session| session.matches(name))
         || [
             b"authorization".as_slice(),
@@ -369,7 +369,7 @@ fn is_harmless(text: &[u8]) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::{Method, empty_slots, parse_request, parse_response};
+    use super::super::{Fields, Method, parse_request, parse_response};
     use super::*;
     use crate::limits::WINDOW_SMALL;
     use crate::rng::Rng;
@@ -397,7 +397,7 @@ pub(super) mod tests {
         let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
         let mut edits = Edits::new();
         let session = FieldName::new("x-session").unwrap();
-        let mut slots = empty_slots();
+        let mut slots = Fields::new();
         let parsed = parse_request(head.as_bytes(), &mut slots, FIELDS_MAX).unwrap();
         edits.hop_by_hop_request(&parsed, keep_upgrade, Some(&session));
         let edited = String::from_utf8(applied(&mut edits, head.as_bytes())).unwrap();
@@ -473,7 +473,7 @@ pub(super) mod tests {
                 "HTTP/1.1 304 N\r\nContent-Length: 7\r\n\r\n",
             ),
         ] {
-            let mut slots = empty_slots();
+            let mut slots = Fields::new();
             let parsed = parse_response(head.as_bytes(), &mut slots, Method::Get, FIELDS_MAX).unwrap();
             let mut edits = Edits::new();
             edits.hop_by_hop_response(&parsed, keep_upgrade, None);
@@ -485,7 +485,7 @@ pub(super) mod tests {
     #[test]
     fn edits_that_overlap_do_no_harm() {
         let head = b"GET /abc HTTP/1.1\r\nHost: h\r\nA: b\r\nC: d\r\n\r\n";
-        let mut slots = empty_slots();
+        let mut slots = Fields::new();
         let parsed = parse_request(head, &mut slots, FIELDS_MAX).unwrap();
         let mut edits = Edits::new();
         edits.remove_line(head, &parsed.fields[1]);
@@ -607,7 +607,7 @@ pub(super) mod tests {
             head.extend(b"\r\n");
 
             edits.clear();
-            let mut slots = empty_slots();
+            let mut slots = Fields::new();
             let parsed = parse_request(&head, &mut slots, FIELDS_MAX).unwrap();
             // Edits are noted in any order.
             let mut order: Vec<usize> = (0..lines.len()).collect();

@@ -2,7 +2,7 @@
 
 use core::num::NonZeroU64;
 
-use super::head::{Field, HeadError, Version};
+use super::head::{HeadError, Version};
 use super::request::Method;
 
 /// How the body of a request ends. A request cannot end with its connection (RFC 9112 §6.3, item 7).
@@ -48,18 +48,18 @@ pub(super) enum Measure {
 }
 
 impl<'h> LengthLines<'h> {
-    /// Notes a `content-length` line of `head`.
-    pub(super) fn content_length(&mut self, head: &[u8], line: &Field<'h>) {
+    /// Notes the value of a `content-length` line; `tab`: there is one beside or in it.
+    pub(super) fn content_length(&mut self, value: &'h [u8], tab: bool) {
         self.repeated_length |= self.content_length.is_some();
-        self.content_length = Some(line.value);
-        self.blank |= has_odd_blank(head, line);
+        self.content_length = Some(value);
+        self.blank |= tab;
     }
 
-    /// Notes a `transfer-encoding` line of `head`.
-    pub(super) fn transfer_encoding(&mut self, head: &[u8], line: &Field<'h>) {
+    /// Notes the value of a `transfer-encoding` line; `tab`: there is one beside or in it.
+    pub(super) fn transfer_encoding(&mut self, value: &'h [u8], tab: bool) {
         self.repeated_coding |= self.transfer_encoding.is_some();
-        self.transfer_encoding = Some(line.value);
-        self.blank |= has_odd_blank(head, line);
+        self.transfer_encoding = Some(value);
+        self.blank |= tab;
     }
 }
 
@@ -132,28 +132,20 @@ fn content_length(value: &[u8]) -> Result<u64, HeadError> {
     })
 }
 
-/// Whether a tab stands before or behind the value of `line`.
-fn has_odd_blank(head: &[u8], line: &Field<'_>) -> bool {
-    let name = super::head::span_in(head, line.name.as_bytes());
-    let rest = head.get(name.end..).unwrap_or_default();
-    let line = rest.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    memchr::memchr(b'\t', line).is_some()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{empty_slots, parse_request, parse_response};
+    use super::super::{Fields, parse_request, parse_response};
     use super::*;
     use crate::limits::FIELDS_MAX;
 
     fn of_request(version: &str, lines: &str) -> Result<RequestFraming, HeadError> {
         let head = format!("POST / {version}\r\nHost: a\r\n{lines}\r\n");
-        parse_request(head.as_bytes(), &mut empty_slots(), FIELDS_MAX).map(|head| head.framing)
+        parse_request(head.as_bytes(), &mut Fields::new(), FIELDS_MAX).map(|head| head.framing)
     }
 
     fn of_response(line: &str, lines: &str, to: Method) -> Result<ResponseFraming, HeadError> {
         let head = format!("{line}\r\n{lines}\r\n");
-        parse_response(head.as_bytes(), &mut empty_slots(), to, FIELDS_MAX).map(|head| head.framing)
+        parse_response(head.as_bytes(), &mut Fields::new(), to, FIELDS_MAX).map(|head| head.framing)
     }
 
     fn fixed(length: u64) -> RequestFraming {

@@ -1,27 +1,27 @@
 //! What request and response heads have in common: where they end, their fields, and why they are refused.
 
 use core::fmt;
-use core::mem::MaybeUninit;
 use core::ops::Range;
 use std::sync::LazyLock;
 
 use memchr::{memchr, memmem};
+use smallvec::SmallVec;
 
 use super::framing::LengthLines;
 use crate::field::is_token_byte;
 use crate::limits::{FIELDS_MAX, NOMINATIONS_MAX};
 
-/// One field line: its name as received, and its value without the white space around it.
-pub type Field<'b> = httparse::Header<'b>;
-
-/// Room for the fields of one head, on the stack and not initialised: it costs nothing.
-pub type Slots<'b> = [MaybeUninit<Field<'b>>; FIELDS_MAX];
-
-/// Fresh slots for [`parse_request`](super::parse_request) or [`parse_response`](super::parse_response).
-#[inline]
-pub const fn empty_slots<'b>() -> Slots<'b> {
-    [const { MaybeUninit::uninit() }; FIELDS_MAX]
+/// One field line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Field<'b> {
+    /// The name as received.
+    pub name: &'b [u8],
+    /// The value without the white space around it.
+    pub value: &'b [u8],
 }
+
+/// The fields of one head, on the stack: there is room for [`FIELDS_MAX`], which costs nothing before it is used.
+pub type Fields<'b> = SmallVec<[Field<'b>; FIELDS_MAX]>;
 
 /// The protocol version of a message. Others are refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -121,7 +121,7 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Whether `field` is called `name`, in any case.
 #[inline]
 pub(super) fn is(field: &Field<'_>, name: &[u8]) -> bool {
-    field.name.len() == name.len() && field.name.as_bytes().eq_ignore_ascii_case(name)
+    field.name.len() == name.len() && field.name.eq_ignore_ascii_case(name)
 }
 
 /// Whether a member of an `upgrade` line means HTTP/2 in the clear, of whatever version.
@@ -155,6 +155,12 @@ impl<'h> ConnectionOption<'h> {
     }
 }
 
+/// Copies what the parser found.
+pub(super) fn take_parsed<'b>(parsed: &[httparse::Header<'b>], fields: &mut Fields<'b>) {
+    fields.clear();
+    fields.extend(parsed.iter().map(|header| Field { name: header.name.as_bytes(), value: header.value }));
+}
+
 /// What one walk over the fields finds out.
 #[derive(Default)]
 pub(super) struct Survey<'h> {
@@ -171,35 +177,42 @@ pub(super) struct Survey<'h> {
 }
 
 impl<'h> Survey<'h> {
-    /// Walks over the fields of `head` once. Refuses line ends other than CRLF, which the parser lets through.
+    /// Walks over the fields of `head`, as the parser read them. Refuses line ends other than CRLF, which it lets through.
     pub(super) fn of(head: &'h [u8], fields: &[Field<'h>], version: Version) -> Result<Self, HeadError> {
         let mut survey = Self::default();
         for field in fields {
             // RFC 9112 §2.2: the line in front of this one ends in CRLF.
-            let name = span_in(head, field.name.as_bytes());
+            let name = span_in(head, field.name);
             if head.get(..name.start).is_none_or(|front| !front.ends_with(b"\r\n")) {
                 return Err(HeadError::BareLineFeed);
             }
-            survey.classify(head, field);
+            let line = head.get(name.end..).unwrap_or_default();
+            let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
+            survey.note(field, memchr(b'\t', line).is_some());
         }
         if !head.ends_with(b"\r\n\r\n") {
             return Err(HeadError::BareLineFeed);
         }
-        if survey.nominations > NOMINATIONS_MAX {
-            return Err(HeadError::TooManyNominations);
-        }
-        let connection = &mut survey.connection;
-        connection.nominates = survey.nominations > 0;
-        connection.upgrade = connection.upgrade_option
-            && survey.upgrade.is_some()
-            && !survey.h2c
-            && version == Version::Http11;
-        Ok(survey)
+        survey.complete(version)
     }
 
-    /// By length first: most fields are told apart without looking at their bytes.
+    /// All fields were noted: what they say together.
     #[inline]
-    fn classify(&mut self, head: &'h [u8], field: &Field<'h>) {
+    pub(super) fn complete(mut self, version: Version) -> Result<Self, HeadError> {
+        if self.nominations > NOMINATIONS_MAX {
+            return Err(HeadError::TooManyNominations);
+        }
+        let connection = &mut self.connection;
+        connection.nominates = self.nominations > 0;
+        connection.upgrade =
+            connection.upgrade_option && self.upgrade.is_some() && !self.h2c && version == Version::Http11;
+        Ok(self)
+    }
+
+    /// Takes note of one field; `tab`: there is one beside or in its value. By length first: most fields are told apart
+    /// without looking at their bytes.
+    #[inline]
+    pub(super) fn note(&mut self, field: &Field<'h>, tab: bool) {
         match field.name.len() {
             2 if is(field, b"te") => self.te(field.value),
             4 if is(field, b"host") => {
@@ -217,10 +230,10 @@ impl<'h> Survey<'h> {
             }
             10 if is(field, b"connection") => self.connection(field.value),
             10 if is(field, b"keep-alive") => self.connection.hop_lines = true,
-            14 if is(field, b"content-length") => self.lengths.content_length(head, field),
+            14 if is(field, b"content-length") => self.lengths.content_length(field.value, tab),
             14 if is(field, b"http2-settings") => self.connection.hop_lines = true,
             16 if is(field, b"proxy-connection") => self.connection.hop_lines = true,
-            17 if is(field, b"transfer-encoding") => self.lengths.transfer_encoding(head, field),
+            17 if is(field, b"transfer-encoding") => self.lengths.transfer_encoding(field.value, tab),
             _ => {}
         }
     }

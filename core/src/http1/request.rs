@@ -1,11 +1,13 @@
 //! Request heads: the method, the target in its four forms, and which host is meant.
 
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use memchr::{memchr, memchr3};
 
 use super::framing::{self, RequestFraming};
-use super::head::{Connection, Field, HeadError, Slots, Survey, Version, span_in};
+use super::head::{Connection, Field, Fields, HeadError, Survey, Version, span_in, take_parsed};
+use super::plain;
 use crate::field::is_token_byte;
 use crate::limits::{EMPTY_LINES_MAX, FIELDS_MAX};
 
@@ -121,22 +123,39 @@ pub fn cannot_be_request(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|&byte| !is_token_byte(byte) && byte != b'\r')
 }
 
+/// Reads the request head at the front of `bytes`, if it is whole, plain and without fault: most are, and cost one pass.
+/// `None` says nothing about it; [`head_end`](super::head_end) and [`parse_request`] do.
+///
+/// `fields` is empty; at most `fields_max` field lines are taken.
+pub fn plain_request<'h, 'b: 'h>(
+    bytes: &'b [u8],
+    fields: &'h mut Fields<'b>,
+    fields_max: usize,
+) -> Option<RequestHead<'h>> {
+    let line = plain::request_line(bytes)?;
+    let mut survey = Survey::default();
+    let end = plain::fields(bytes, line.end, fields_max.min(FIELDS_MAX), fields, &mut survey)?;
+    let line = Line { method: line.method, target: line.target, version: line.version };
+    judge(bytes.get(..end)?, line, fields, survey.complete(line.version).ok()?).ok()
+}
+
 /// Parses one request head.
 ///
-/// `bytes` is exactly the head, as [`head_end`](super::head_end) measured it, without leading empty lines.
-/// At most `fields_max` field lines are taken.
+/// `bytes` is exactly the head, as [`head_end`](super::head_end) measured it, without leading empty lines. `fields` is
+/// cleared; at most `fields_max` field lines are taken.
 ///
 /// # Errors
 /// What is wrong with the head, with the status that answers it.
 pub fn parse_request<'h, 'b: 'h>(
     bytes: &'b [u8],
-    slots: &'h mut Slots<'b>,
+    fields: &'h mut Fields<'b>,
     fields_max: usize,
 ) -> Result<RequestHead<'h>, HeadError> {
     if bytes.first().is_none_or(|&byte| !is_token_byte(byte)) {
         return Err(HeadError::RequestLine);
     }
     let mut parsed = httparse::Request::new(&mut []);
+    let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let slots = slots.get_mut(..fields_max.min(FIELDS_MAX)).unwrap_or_default();
     match parsed.parse_with_uninit_headers(bytes, slots) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
@@ -145,12 +164,32 @@ pub fn parse_request<'h, 'b: 'h>(
         Ok(httparse::Status::Partial) => return Err(HeadError::LineEnd),
         Err(error) => return Err(HeadError::of(error, bytes, first_line_error(bytes))),
     }
-    let version = Version::of(parsed.version);
-    let method_text = parsed.method.unwrap_or_default().as_bytes();
-    let target = parsed.path.unwrap_or_default().as_bytes();
-    let fields: &'h [Field<'b>] = parsed.headers;
+    let line = Line {
+        method: parsed.method.unwrap_or_default().as_bytes(),
+        target: parsed.path.unwrap_or_default().as_bytes(),
+        version: Version::of(parsed.version),
+    };
+    take_parsed(parsed.headers, fields);
+    judge(bytes, line, fields, Survey::of(bytes, fields, line.version)?)
+}
 
-    let survey = Survey::of(bytes, fields, version)?;
+/// A request line.
+#[derive(Clone, Copy)]
+struct Line<'h> {
+    method: &'h [u8],
+    target: &'h [u8],
+    version: Version,
+}
+
+/// What a head that was read comes to.
+#[inline]
+fn judge<'h>(
+    bytes: &'h [u8],
+    line: Line<'h>,
+    fields: &'h [Field<'h>],
+    survey: Survey<'h>,
+) -> Result<RequestHead<'h>, HeadError> {
+    let Line { method: method_text, target, version } = line;
     let method = Method::of(method_text);
     let aim = aim(method, target)?;
     let host = effective_host(&survey, aim.authority, version)?;
@@ -274,25 +313,9 @@ fn is_name(host: &[u8]) -> bool {
     }
 }
 
-const fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.'
-                | b'_'
-                | b'~'
-                | b'!'
-                | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b','
-                | b';'
-                | b'='
-        )
+#[inline]
+fn is_name_byte(byte: u8) -> bool {
+    plain::is_in(byte, &plain::NAME)
 }
 
 /// A port may be empty (RFC 3986 §3.2.3) but not larger than 65535.
@@ -333,12 +356,12 @@ fn first_line_error(bytes: &[u8]) -> HeadError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Edits, edits, empty_slots, head_end};
+    use super::super::{Edits, edits, head_end};
     use super::*;
     use crate::rng::Rng;
 
     fn refused(head: &[u8]) -> HeadError {
-        match parse_request(head, &mut empty_slots(), FIELDS_MAX) {
+        match parse_request(head, &mut Fields::new(), FIELDS_MAX) {
             Err(error) => error,
             Ok(head) => panic!("{:?} must be refused", String::from_utf8_lossy(head.bytes)),
         }
@@ -346,7 +369,7 @@ mod tests {
 
     /// Parses a head and shows it to `look`.
     fn look<T>(head: &[u8], look: impl FnOnce(&RequestHead<'_>) -> T) -> T {
-        match parse_request(head, &mut empty_slots(), FIELDS_MAX) {
+        match parse_request(head, &mut Fields::new(), FIELDS_MAX) {
             Ok(parsed) => look(&parsed),
             Err(error) => panic!("{:?}: {error}", String::from_utf8_lossy(head)),
         }
@@ -588,7 +611,7 @@ mod tests {
                     [b"GET / HTTP/1.1\r\nHost: h\r\nA: ", &padding[..], &[byte], &padding, b"\r\n\r\n"]
                         .concat();
                 let allowed = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
-                let passes = parse_request(&head, &mut empty_slots(), FIELDS_MAX).is_ok();
+                let passes = parse_request(&head, &mut Fields::new(), FIELDS_MAX).is_ok();
                 assert_eq!(passes, allowed, "byte {byte:#04x} at {place}");
             }
         }
@@ -601,9 +624,9 @@ mod tests {
         look(head(FIELDS_MAX).as_bytes(), |head| assert_eq!(head.fields.len(), FIELDS_MAX));
         let error = refused(head(FIELDS_MAX + 1).as_bytes());
         assert_eq!((error, error.status()), (HeadError::TooManyFields, 431));
-        let few = parse_request(head(3).as_bytes(), &mut empty_slots(), 2).map(|_| ());
+        let few = parse_request(head(3).as_bytes(), &mut Fields::new(), 2).map(|_| ());
         assert_eq!(few, Err(HeadError::TooManyFields));
-        assert!(parse_request(head(2).as_bytes(), &mut empty_slots(), 2).is_ok());
+        assert!(parse_request(head(2).as_bytes(), &mut Fields::new(), 2).is_ok());
     }
 
     #[test]
@@ -692,7 +715,7 @@ mod tests {
         for round in 0..100_000 {
             let head = mutated(&mut rng);
             let Some(end) = head_end(&head, 0) else { continue };
-            let mut slots = empty_slots();
+            let mut slots = Fields::new();
             match parse_request(&head[..end], &mut slots, FIELDS_MAX) {
                 Ok(head) => {
                     parsed += 1;
@@ -715,7 +738,7 @@ mod tests {
     #[test]
     fn any_segmentation_gives_the_same_verdict() {
         const SEED: u64 = 0x05e9;
-        let verdict = |head: &[u8]| parse_request(head, &mut empty_slots(), FIELDS_MAX).map(|_| head.len());
+        let verdict = |head: &[u8]| parse_request(head, &mut Fields::new(), FIELDS_MAX).map(|_| head.len());
         let mut rng = Rng::seeded(SEED);
         for round in 0..20_000 {
             let stream = [mutated(&mut rng), mutated(&mut rng)].concat();

@@ -1,9 +1,11 @@
 //! Response heads.
 
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
 use super::framing::{self, Measure, ResponseFraming};
-use super::head::{Connection, Field, HeadError, Slots, Survey, Version};
+use super::head::{Connection, Field, Fields, HeadError, Survey, Version, take_parsed};
+use super::plain;
 use super::request::Method;
 use crate::limits::FIELDS_MAX;
 
@@ -14,8 +16,6 @@ pub struct ResponseHead<'h> {
     pub bytes: &'h [u8],
     /// The status, 100 to 999. Clients treat what they do not know by its first digit (RFC 9110 §15).
     pub status: u16,
-    /// The reason phrase as received, possibly empty.
-    pub reason: &'h [u8],
     /// The version.
     pub version: Version,
     /// The field lines, in order.
@@ -31,6 +31,13 @@ pub struct ResponseHead<'h> {
 }
 
 impl ResponseHead<'_> {
+    /// The reason phrase as received, possibly empty.
+    pub fn reason(&self) -> &[u8] {
+        const FRONT: usize = "HTTP/1.1 200 ".len();
+        let line = self.bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
+        line.get(FRONT..).unwrap_or_default()
+    }
+
     /// Where the version stands in the head.
     pub const fn version_span(&self) -> Range<usize> {
         0..self.version.as_str().len()
@@ -52,16 +59,33 @@ pub fn cannot_be_response(bytes: &[u8]) -> bool {
     !bytes.iter().zip(b"HTTP/1.").all(|(got, expected)| got == expected)
 }
 
+/// Reads the response head at the front of `bytes`, if it is whole, plain and without fault: most are, and cost one
+/// pass. `None` says nothing about it; [`head_end`](super::head_end) and [`parse_response`] do.
+///
+/// `fields` is empty; at most `fields_max` field lines are taken. `to` is the method of the request it answers.
+pub fn plain_response<'h, 'b: 'h>(
+    bytes: &'b [u8],
+    fields: &'h mut Fields<'b>,
+    to: Method,
+    fields_max: usize,
+) -> Option<ResponseHead<'h>> {
+    let line = plain::status_line(bytes)?;
+    let mut survey = Survey::default();
+    let end = plain::fields(bytes, line.end, fields_max.min(FIELDS_MAX), fields, &mut survey)?;
+    let survey = survey.complete(line.version).ok()?;
+    judge(bytes.get(..end)?, line.version, line.status, fields, survey, to).ok()
+}
+
 /// Parses one response head; `to` is the method of the request it answers.
 ///
-/// `bytes` is exactly the head, as [`head_end`](super::head_end) measured it. At most `fields_max` field lines
-/// are taken.
+/// `bytes` is exactly the head, as [`head_end`](super::head_end) measured it. `fields` is cleared; at most `fields_max`
+/// field lines are taken.
 ///
 /// # Errors
 /// What is wrong with the head. The client is answered [`HeadError::UPSTREAM_STATUS`].
 pub fn parse_response<'h, 'b: 'h>(
     bytes: &'b [u8],
-    slots: &'h mut Slots<'b>,
+    fields: &'h mut Fields<'b>,
     to: Method,
     fields_max: usize,
 ) -> Result<ResponseHead<'h>, HeadError> {
@@ -70,6 +94,7 @@ pub fn parse_response<'h, 'b: 'h>(
         return Err(if bytes.starts_with(b"HTTP/") { HeadError::Version } else { HeadError::StatusLine });
     }
     let mut parsed = httparse::Response::new(&mut []);
+    let mut slots = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let slots = slots.get_mut(..fields_max.min(FIELDS_MAX)).unwrap_or_default();
     let config = httparse::ParserConfig::default();
     match config.parse_response_with_uninit_headers(&mut parsed, bytes, slots) {
@@ -80,11 +105,22 @@ pub fn parse_response<'h, 'b: 'h>(
         Err(error) => return Err(HeadError::of(error, bytes, HeadError::StatusLine)),
     }
     let version = Version::of(parsed.version);
-    let fields: &'h [Field<'b>] = parsed.headers;
     // RFC 9110 §15: statuses below 100 are invalid.
     let status = parsed.code.filter(|&code| code >= 100).ok_or(HeadError::StatusLine)?;
+    take_parsed(parsed.headers, fields);
+    judge(bytes, version, status, fields, Survey::of(bytes, fields, version)?, to)
+}
 
-    let mut survey = Survey::of(bytes, fields, version)?;
+/// What a head that was read comes to.
+#[inline]
+fn judge<'h>(
+    bytes: &'h [u8],
+    version: Version,
+    status: u16,
+    fields: &'h [Field<'h>],
+    mut survey: Survey<'h>,
+    to: Method,
+) -> Result<ResponseHead<'h>, HeadError> {
     let measure = framing::measure(&survey.lengths, version)?;
     // RFC 9112 §6.1: no transfer encoding with 1xx and 204. Those end with their head whatever they say (§6.3
     // item 1), but a server that says so may send chunks all the same: nothing after them can be trusted.
@@ -94,7 +130,6 @@ pub fn parse_response<'h, 'b: 'h>(
     Ok(ResponseHead {
         bytes,
         status,
-        reason: reason(bytes),
         version,
         fields,
         framing: framing::response(measure, status, to),
@@ -104,28 +139,20 @@ pub fn parse_response<'h, 'b: 'h>(
     })
 }
 
-/// The reason phrase of a status line that was parsed already. The parser hides one with bytes above ASCII.
-fn reason(bytes: &[u8]) -> &[u8] {
-    const FRONT: usize = "HTTP/1.1 200 ".len();
-    let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    line.get(FRONT..).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::empty_slots;
     use super::*;
     use crate::rng::Rng;
 
     fn refused(head: &[u8]) -> HeadError {
-        match parse_response(head, &mut empty_slots(), Method::Get, FIELDS_MAX) {
+        match parse_response(head, &mut Fields::new(), Method::Get, FIELDS_MAX) {
             Err(error) => error,
             Ok(head) => panic!("{:?} must be refused", String::from_utf8_lossy(head.bytes)),
         }
     }
 
     fn look<T>(head: &[u8], look: impl FnOnce(&ResponseHead<'_>) -> T) -> T {
-        match parse_response(head, &mut empty_slots(), Method::Get, FIELDS_MAX) {
+        match parse_response(head, &mut Fields::new(), Method::Get, FIELDS_MAX) {
             Ok(parsed) => look(&parsed),
             Err(error) => panic!("{:?}: {error}", String::from_utf8_lossy(head)),
         }
@@ -144,7 +171,7 @@ mod tests {
         ] {
             let head = [line, b"\r\nDate: x\r\n\r\n"].concat();
             look(&head, |head| {
-                assert_eq!((head.status, head.reason, head.has_date), (status, reason, true));
+                assert_eq!((head.status, head.reason(), head.has_date), (status, reason, true));
                 assert_eq!(&head.bytes[head.version_span()], head.version.as_str().as_bytes());
             });
             look(&[line, b"\r\n\r\n"].concat(), |head| assert!(!head.has_date));
@@ -235,7 +262,7 @@ mod tests {
                 let at = rng.below(u32::try_from(head.len()).unwrap()) as usize;
                 head[at] = rng.bits().to_le_bytes()[0];
             }
-            refused += u32::from(parse_response(&head, &mut empty_slots(), Method::Get, FIELDS_MAX).is_err());
+            refused += u32::from(parse_response(&head, &mut Fields::new(), Method::Get, FIELDS_MAX).is_err());
         }
         assert!((10_000..90_000).contains(&refused), "seed {SEED:#x}: {refused}");
     }

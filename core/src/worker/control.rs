@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::gate::{Full, Gate, Permit};
+use crate::route::ListenerId;
 use crate::snapshot::Snapshot;
 
 /// What the program is doing.
@@ -27,6 +29,7 @@ pub struct Control {
     /// Counts publications, so that a worker sees with one relaxed load that there is nothing new.
     published: AtomicU64,
     phase: AtomicU8,
+    gate: Arc<Gate>,
 }
 
 impl Control {
@@ -36,6 +39,7 @@ impl Control {
             snapshot: ArcSwap::new(snapshot),
             published: AtomicU64::new(0),
             phase: AtomicU8::new(Phase::Run as u8),
+            gate: Arc::default(),
         }
     }
 
@@ -54,6 +58,24 @@ impl Control {
     /// The snapshot in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// The right to serve one more client connection of `listener` under the caps of `snapshot`.
+    ///
+    /// # Errors
+    /// The cap that leaves no room. Accepting then pauses: on this listener, or on all.
+    pub fn admit(&self, snapshot: &Snapshot, listener: ListenerId) -> Result<Permit, Full> {
+        let total = snapshot.limits.connections;
+        match snapshot.listener(listener) {
+            Some(listener) => Permit::take(&self.gate, total, &listener.gate, listener.connections),
+            // A listener that no snapshot knows answers 404; it counts all the same.
+            None => Permit::take(&self.gate, total, &Arc::default(), 0),
+        }
+    }
+
+    /// Counts the client connections of all workers.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// What the program is doing.

@@ -53,8 +53,8 @@ pub struct Links<L> {
 
 #[derive(Debug)]
 struct HostLinks<L> {
-    /// Keeps the cell's address from being used again while links are keyed by it.
-    _cell: Arc<HostCell>,
+    /// Also keeps the cell's address from being used again while links are keyed by it.
+    cell: Arc<HostCell>,
     /// Idle links, the most recently used last.
     idle: Vec<(L, Tick)>,
     /// Links in use and idle, and those being made.
@@ -86,7 +86,7 @@ impl<L> Links<L> {
     pub fn obtain(&mut self, cell: &Arc<HostCell>, asker: u32, fresh: bool) -> Obtained<L> {
         let limits = self.limits;
         let host = self.hosts.entry(LinkKey::of(cell)).or_insert_with(|| HostLinks {
-            _cell: Arc::clone(cell),
+            cell: Arc::clone(cell),
             idle: Vec::new(),
             open: 0,
             waiting: VecDeque::new(),
@@ -115,11 +115,12 @@ impl<L> Links<L> {
         obtained
     }
 
-    /// Puts an idle link back. Returns the connection to be woken, if one waits for this host.
+    /// Puts an idle link back, or closes it if its host has left or has idle links enough. Returns the connection to be
+    /// woken, if one waits for this host.
     #[must_use = "the connection that waits must be woken"]
     pub fn release(&mut self, key: LinkKey, link: L, now: Tick) -> Option<u32> {
         let host = self.hosts.get_mut(&key)?;
-        if host.idle.len() < self.limits.idle as usize {
+        if host.idle.len() < self.limits.idle as usize && !host.cell.is_retired() {
             host.idle.push((link, now));
         } else {
             host.open = host.open.saturating_sub(1);
@@ -155,17 +156,28 @@ impl<L> Links<L> {
         });
     }
 
+    /// Closes idle links to hosts that have left. Called when a new snapshot comes into force.
+    pub fn close_retired(&mut self) {
+        for host in self.hosts.values_mut().filter(|host| host.cell.is_retired()) {
+            host.close_idle();
+        }
+    }
+
     /// Closes all idle links.
     pub fn clear(&mut self) {
-        for host in self.hosts.values_mut() {
-            host.open = host.open.saturating_sub(u32::try_from(host.idle.len()).unwrap_or(u32::MAX));
-            host.idle.clear();
-        }
+        self.hosts.values_mut().for_each(HostLinks::close_idle);
     }
 
     /// Idle links, over all hosts.
     pub fn idle(&self) -> usize {
         self.hosts.values().map(|host| host.idle.len()).sum()
+    }
+}
+
+impl<L> HostLinks<L> {
+    fn close_idle(&mut self) {
+        self.open = self.open.saturating_sub(u32::try_from(self.idle.len()).unwrap_or(u32::MAX));
+        self.idle.clear();
     }
 }
 
@@ -230,6 +242,25 @@ mod tests {
         assert_eq!(links.release(key, "a", Tick::from_millis(0)), None);
         assert!(matches!(links.obtain(&cell, 2, true), Obtained::Connect));
         assert_eq!(links.idle(), 0);
+    }
+
+    #[test]
+    fn a_host_that_has_left_keeps_no_idle_link() {
+        let (cell, stays) = (Arc::<HostCell>::default(), Arc::<HostCell>::default());
+        let (key, kept) = (LinkKey::of(&cell), LinkKey::of(&stays));
+        let mut links = Links::<&str>::new(LinkLimits { idle: 9, ..LIMITS });
+        for cell in [&cell, &cell, &stays] {
+            assert!(matches!(links.obtain(cell, 0, true), Obtained::Connect));
+        }
+        assert_eq!(links.release(key, "idle", Tick::from_millis(0)), None);
+        assert_eq!(links.release(kept, "of another", Tick::from_millis(0)), None);
+        cell.retire();
+        links.close_retired();
+        assert_eq!(links.idle(), 1);
+        assert_eq!(links.release(key, "in use until now", Tick::from_millis(0)), None);
+        assert_eq!(links.idle(), 1, "the last request has ended, and its link goes too");
+        links.sweep(Tick::from_millis(1), |_| true);
+        assert_eq!(links.hosts.len(), 1);
     }
 
     #[test]

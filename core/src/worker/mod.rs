@@ -85,7 +85,7 @@ impl Worker {
 
     /// Takes a new snapshot into use. Exchanges that have begun keep the one they began with.
     pub fn publish(&mut self, snapshot: Arc<Snapshot>) {
-        self.view = Rc::new(View::new(snapshot));
+        self.view = Rc::new(self.view.succeed(snapshot));
     }
 
     /// The snapshot in use for new requests.

@@ -1,6 +1,6 @@
 //! Buffers at rest. A connection takes one when bytes come and gives it back when it is idle.
 
-use crate::limits::{HEADROOM, WINDOW_SMALL};
+use crate::limits::{HEADROOM, IDLE_WINDOWS, WINDOW_SMALL};
 use crate::window::{Class, Window};
 
 /// Most buffers of each class that are kept for reuse; what is given back beyond that is freed.
@@ -11,11 +11,13 @@ const KEPT: usize = 256;
 pub struct WindowPool {
     small: Vec<Box<[u8]>>,
     large: Vec<Box<[u8]>>,
+    /// Buffers that connections hold.
+    lent: usize,
 }
 
 impl Default for WindowPool {
     fn default() -> Self {
-        Self { small: Vec::with_capacity(KEPT), large: Vec::with_capacity(KEPT) }
+        Self { small: Vec::with_capacity(KEPT), large: Vec::with_capacity(KEPT), lent: 0 }
     }
 }
 
@@ -56,7 +58,14 @@ impl WindowPool {
         self.reclaim(window);
     }
 
+    /// Whether so many buffers are held that a connection between requests should hold none.
+    #[inline]
+    pub fn is_crowded(&self) -> bool {
+        self.lent > IDLE_WINDOWS
+    }
+
     fn take(&mut self, class: Class) -> Box<[u8]> {
+        self.lent += 1;
         let pool = match class {
             Class::Small => &mut self.small,
             Class::Large => &mut self.large,
@@ -65,11 +74,12 @@ impl WindowPool {
     }
 
     fn give(&mut self, buffer: Box<[u8]>) {
-        let pool = match buffer.len() {
-            0 => return,
-            WINDOW_SMALL => &mut self.small,
-            _ => &mut self.large,
-        };
+        if buffer.is_empty() {
+            // The window had none.
+            return;
+        }
+        self.lent = self.lent.saturating_sub(1);
+        let pool = if buffer.len() == WINDOW_SMALL { &mut self.small } else { &mut self.large };
         if pool.len() < KEPT {
             pool.push(buffer);
         }
@@ -94,5 +104,23 @@ mod tests {
         assert!(window.has_buffer(), "a window in use keeps its buffer");
         pool.retire(&mut window);
         assert_eq!(pool.large.len(), 1);
+    }
+
+    #[test]
+    fn buffers_that_are_held_are_counted() {
+        let mut pool = WindowPool::default();
+        let mut windows: Vec<Window> = (0..=IDLE_WINDOWS).map(|_| Window::new()).collect();
+        for window in &mut windows {
+            assert!(!pool.is_crowded());
+            pool.lend(window);
+            pool.lend(window);
+        }
+        assert!(pool.is_crowded());
+        // A larger one takes the place of a small one; a window without a buffer gives none back.
+        pool.promote(&mut windows[0]);
+        pool.reclaim(&mut Window::new());
+        assert!(pool.is_crowded());
+        pool.reclaim(&mut windows[0]);
+        assert!(!pool.is_crowded());
     }
 }

@@ -13,6 +13,7 @@ use homing_core::clock::UnixSecs;
 use crate::config::{self, ConfigError, FlagSession, Flags, Runtime, Settings};
 use crate::demo::{DemoError, World};
 use crate::logs::LogFormat;
+use crate::reload::Source;
 use crate::token::{self, Encoding, Mint};
 use crate::{logs, run, summary};
 
@@ -170,11 +171,12 @@ fn start(options: &Run) -> u8 {
         eprintln!("homing: there is no session to keep; add --cookie NAME or --header NAME");
         return MISUSED;
     }
-    let settings = match options.settings() {
+    let source = options.source();
+    let settings = match options.settings(&source) {
         Ok(settings) => settings,
         Err(error) => return misconfigured(&error),
     };
-    match run::start(settings) {
+    match run::start(settings, source) {
         Ok(()) => OK,
         Err(error) => {
             tracing::error!("{error}");
@@ -242,9 +244,8 @@ fn decode(values: &[String]) -> u8 {
         }
         match token::describe(value, token::now()) {
             Ok(text) => say(&format!("{text}\n")),
-            Err(error) => {
-                let verdict = "the session is placed anew (reason placed.malformed), strict or not";
-                say(&format!("no token: {error}\nverdict:  {verdict}\n"));
+            Err(text) => {
+                say(&format!("{text}\n"));
                 code = FAILED;
             }
         }
@@ -300,16 +301,16 @@ impl Demo {
 
 impl Run {
     /// What is to run: the files or the options, with `--workers` and `--runtime` on top.
-    fn settings(&self) -> Result<Settings, ConfigError> {
-        let mut settings =
-            if self.listen.is_empty() { config::load(&self.files)? } else { self.flags().compile()? };
-        if let Some(workers) = self.workers {
-            settings.workers = workers.into();
-        }
-        if let Some(runtime) = self.runtime {
-            settings.runtime = runtime;
-        }
-        Ok(settings)
+    fn settings(&self, source: &Source) -> Result<Settings, ConfigError> {
+        if self.listen.is_empty() { source.load() } else { Ok(source.amend(self.flags().compile()?)) }
+    }
+
+    /// What to read again when told to.
+    fn source(&self) -> Source {
+        let mut source = Source::new(self.files.clone());
+        source.workers = self.workers.map(usize::from);
+        source.runtime = self.runtime;
+        source
     }
 
     fn flags(&self) -> Flags {

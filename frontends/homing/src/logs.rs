@@ -27,7 +27,12 @@ pub fn start(format: LogFormat) -> Result<(), String> {
             "RUST_LOG={directives:?} cannot be read: {error}; write a level such as `warn`, or `homing=debug`"
         )
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        // A terminal that was closed, or a reader that has left: the complaint about it would go the same way, and panic.
+        .log_internal_errors(false);
     // A second start is refused, for instance in tests; the first log stays, which is what is wanted.
     let _ = match format {
         LogFormat::Text => log.try_init(),

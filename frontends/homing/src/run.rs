@@ -4,18 +4,19 @@ use tracing::{info, warn};
 
 use crate::config::Settings;
 use crate::descriptors::{self, Descriptors};
+use crate::reload::Source;
 use crate::shell::{self, Ready, ShellError};
 use crate::summary;
 
-/// Runs the proxy until it is told to end.
+/// Runs the proxy until it is told to end. `settings` came from `source`, which is read again when it changes.
 ///
 /// # Errors
 /// When it cannot start: nothing is left running then.
-pub fn start(settings: Settings) -> Result<(), ShellError> {
+pub fn start(settings: Settings, source: Source) -> Result<(), ShellError> {
     raise_descriptors(&settings);
     let names: Vec<Box<str>> = settings.listeners.iter().map(|listener| listener.name.clone()).collect();
     let clusters = summary::clusters(&settings);
-    shell::launch(settings, &mut |ready| announce(&names, &clusters, ready))
+    shell::launch(settings, Some(source), &mut |ready| announce(&names, &clusters, ready))
 }
 
 /// The start-up line.
@@ -34,11 +35,10 @@ fn raise_descriptors(settings: &Settings) {
     }
     let Some(limit) = descriptors.limit() else { return };
     // One descriptor towards the client, one towards the host.
-    let connections = u64::from(settings.snapshot.limits.connections).saturating_mul(settings.workers as u64);
+    let connections = u64::from(settings.snapshot.limits.connections);
     if connections.saturating_mul(2) > limit {
         info!(
-            "about {} connections at once fit the limit on open files; limits.connections allows {connections} over \
-             all workers",
+            "about {} connections at once fit the limit on open files; limits.connections allows {connections}",
             limit / 2
         );
     }

@@ -3,24 +3,26 @@
 use core::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use homing_core::log::LogSink;
 use homing_core::route::ListenerId;
-use homing_core::snapshot::Snapshot;
 use homing_core::stats::Counters;
 use homing_core::worker::{Control, Phase};
+pub use homing_shell::Clock;
 use homing_shell::Job;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket2::Socket;
 use tracing::{info, warn};
 
 use crate::access_log::{self, LogThread};
 use crate::config::{BindAddress, Runtime, Settings};
+use crate::control::{ControlError, Handle, ReloadReason};
 use crate::listen;
+use crate::reload::{self, Keeper, Source, Trigger};
 
 /// What a shell reports once it listens.
 #[derive(Clone, Debug)]
@@ -75,8 +77,18 @@ enum Shell {
 
 /// What the main thread waits for.
 enum Event {
-    Signal,
+    Signal(i32),
     Ended(Result<(), String>),
+}
+
+/// What an embedding program sets itself, so that a run can be repeated: recordings are replayed with it.
+pub struct Embedding {
+    /// What time it is for every worker.
+    pub clock: Clock,
+    /// The first worker's random choices follow from it; further workers count up from it.
+    pub seed: u64,
+    /// Takes the first worker's records, in the place of a log on disk.
+    pub log: Box<dyn LogSink>,
 }
 
 /// A program in service: its workers, and the way to end them.
@@ -84,6 +96,7 @@ enum Event {
 pub struct Service {
     /// What it reported when it began to listen.
     pub ready: Ready,
+    handle: Handle,
     control: Arc<Control>,
     counters: Vec<Arc<Counters>>,
     workers: Vec<JoinHandle<()>>,
@@ -91,66 +104,65 @@ pub struct Service {
     files: Vec<std::path::PathBuf>,
 }
 
-/// Runs `settings` until the process is told to end: the first SIGTERM or SIGINT drains, a second one stops. `ready` is
-/// called once, when all listeners accept.
+/// Runs `settings` until the process is told to end: the first SIGTERM or SIGINT drains, a second one stops. With a
+/// `source`, which `settings` came from, it is read again on SIGHUP and when its files change. `ready` is called once,
+/// when all listeners accept.
 ///
 /// # Errors
 /// When no shell can be started, a listener cannot be opened, or connections had to be cut off at the end.
-pub fn launch(settings: Settings, ready: &mut dyn FnMut(&Ready)) -> Result<(), ShellError> {
+pub fn launch(
+    settings: Settings,
+    source: Option<Source>,
+    ready: &mut dyn FnMut(&Ready),
+) -> Result<(), ShellError> {
     let (events, news) = mpsc::channel();
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ShellError::System)?;
-    let service = Service::start(settings, Some(events.clone()))?;
+    if source.is_some() {
+        signals.add_signal(SIGHUP).map_err(ShellError::System)?;
+    }
+    let period = settings.watch;
+    let service = Service::start(settings, Some(events.clone()), None)?;
+    let keeper = match source {
+        Some(source) => {
+            let counters = service.counters.clone();
+            Some(Keeper::start(source, period, service.handle(), counters).map_err(ShellError::System)?)
+        }
+        None => None,
+    };
     ready(&service.ready);
     let handle = signals.handle();
     let listener = std::thread::spawn(move || {
-        for _ in signals.forever() {
-            if events.send(Event::Signal).is_err() {
+        for signal in signals.forever() {
+            if events.send(Event::Signal(signal)).is_err() {
                 break;
             }
         }
     });
-    let mut outcome = Ok(());
-    let mut running = service.workers.len();
-    let mut told = 0;
-    while running > 0 {
-        match news.recv() {
-            Ok(Event::Signal) => {
-                told += 1;
-                if told == 1 {
-                    info!(
-                        "draining: no new connections, requests in flight finish; signal again to stop at once"
-                    );
-                    service.control.advance(Phase::Drain);
-                } else {
-                    warn!("stopping at once");
-                    outcome = Err(ShellError::CutOff);
-                    service.control.advance(Phase::Stop);
-                }
-            }
-            Ok(Event::Ended(result)) => {
-                running -= 1;
-                if let Err(reason) = result {
-                    // One worker less would serve a part of the connections only: better to end and be restarted.
-                    outcome = Err(ShellError::Worker(reason));
-                    service.control.advance(Phase::Stop);
-                }
-            }
-            Err(_) => break,
-        }
-    }
+    let outcome = service.attend(&news, keeper.as_ref());
     let cut_off = service.counters.iter().map(|counters| counters.cut_off()).sum::<u64>();
     handle.close();
     let _ = listener.join();
     service.finish();
     if cut_off > 0 && outcome.is_ok() {
-        outcome = Err(ShellError::CutOff);
+        return Err(ShellError::CutOff);
     }
     outcome
 }
 
+impl fmt::Debug for Embedding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { clock, seed, log: _ } = self;
+        f.debug_struct("Embedding").field("clock", clock).field("seed", seed).finish_non_exhaustive()
+    }
+}
+
 impl Service {
     /// Opens the listeners and starts the workers.
-    fn start(settings: Settings, events: Option<Sender<Event>>) -> Result<Self, ShellError> {
+    fn start(
+        settings: Settings,
+        events: Option<Sender<Event>>,
+        embedding: Option<Embedding>,
+    ) -> Result<Self, ShellError> {
         let (shell, sentence) = choose(settings.runtime)?;
         let mut sockets: Vec<Vec<(ListenerId, Socket)>> = Vec::new();
         sockets.resize_with(settings.workers, Vec::new);
@@ -169,7 +181,7 @@ impl Service {
                 own.push((bind.id, socket));
             }
         }
-        let (sinks, log) = match &settings.access_log {
+        let (mut sinks, log) = match &settings.access_log {
             Some(log) => {
                 let names = settings.listeners.iter().map(|bind| bind.name.clone()).collect();
                 let (sinks, thread) =
@@ -178,17 +190,29 @@ impl Service {
             }
             None => (std::iter::repeat_with(|| None).take(settings.workers).collect::<Vec<_>>(), None),
         };
-        let control = Arc::new(Control::new(Arc::new(settings.snapshot)));
-        let mut service = Self {
-            ready: Ready { runtime: sentence, workers: settings.workers, addresses },
-            control,
-            counters: Vec::new(),
-            workers: Vec::new(),
-            log,
-            files,
+        let (clock, base) = match embedding {
+            Some(Embedding { clock, seed, log }) => {
+                if let Some(first) = sinks.first_mut() {
+                    *first = Some(log);
+                }
+                (clock, Some(seed))
+            }
+            None => (Clock::start(), None),
         };
+        let ready = Ready { runtime: sentence, workers: settings.workers, addresses };
+        let (handle, control) = Handle::new(settings);
+        let mut service =
+            Self { ready, handle, control, counters: Vec::new(), workers: Vec::new(), log, files };
         for (nth, (listeners, sink)) in sockets.into_iter().zip(sinks).enumerate() {
-            service.spawn(nth, shell, listeners, sink, events.clone())?;
+            let job = Job {
+                listeners,
+                control: Arc::clone(&service.control),
+                counters: Arc::default(),
+                log: sink,
+                seed: base.map_or_else(|| seed(nth), |base| base.wrapping_add(nth as u64)),
+                clock,
+            };
+            service.spawn(nth, shell, job, events.clone())?;
         }
         Ok(service)
     }
@@ -198,7 +222,15 @@ impl Service {
     /// # Errors
     /// When no shell can be started or a listener cannot be opened.
     pub fn embedded(settings: Settings) -> Result<Self, ShellError> {
-        Self::start(settings, None)
+        Self::start(settings, None, None)
+    }
+
+    /// The same, with a clock, a seed and a log of the caller's.
+    ///
+    /// # Errors
+    /// As for [`Service::embedded`].
+    pub fn embedded_with(settings: Settings, embedding: Embedding) -> Result<Self, ShellError> {
+        Self::start(settings, None, Some(embedding))
     }
 
     /// The counters of each worker.
@@ -206,9 +238,10 @@ impl Service {
         &self.counters
     }
 
-    /// Puts another snapshot in force. Its listeners must be those it was started with.
-    pub fn publish(&self, snapshot: Snapshot) {
-        self.control.publish(Arc::new(snapshot));
+    /// A hold on the service: reloads it, and sets the state of its hosts. It may outlive the service; then it changes
+    /// nothing.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// Drains and waits for the workers to end.
@@ -217,17 +250,52 @@ impl Service {
         self.finish();
     }
 
+    /// Waits for the workers to end, and does what signals say meanwhile.
+    fn attend(&self, news: &Receiver<Event>, keeper: Option<&Sender<Trigger>>) -> Result<(), ShellError> {
+        let mut outcome = Ok(());
+        let mut running = self.workers.len();
+        while running > 0 {
+            match news.recv() {
+                Ok(Event::Signal(SIGHUP)) if self.control.phase() != Phase::Run => {
+                    self.handle.count(ReloadReason::Draining);
+                    reload::ignored("signal", &ControlError::Draining);
+                }
+                Ok(Event::Signal(SIGHUP)) => {
+                    let _ = keeper.map(|keeper| keeper.send(Trigger::Signal));
+                }
+                Ok(Event::Signal(_)) if self.control.phase() == Phase::Run => {
+                    info!(
+                        "draining: no new connections, requests in flight finish; signal again to stop at once"
+                    );
+                    self.control.advance(Phase::Drain);
+                }
+                Ok(Event::Signal(_)) => {
+                    warn!("stopping at once");
+                    outcome = Err(ShellError::CutOff);
+                    self.control.advance(Phase::Stop);
+                }
+                Ok(Event::Ended(result)) => {
+                    running -= 1;
+                    if let Err(reason) = result {
+                        // One worker less would serve a part of the connections only: better to end and be restarted.
+                        outcome = Err(ShellError::Worker(reason));
+                        self.control.advance(Phase::Stop);
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        outcome
+    }
+
     fn spawn(
         &mut self,
         nth: usize,
         shell: Shell,
-        listeners: Vec<(ListenerId, Socket)>,
-        log: Option<Box<dyn LogSink>>,
+        job: Job,
         events: Option<Sender<Event>>,
     ) -> Result<(), ShellError> {
-        let counters = Arc::new(Counters::default());
-        self.counters.push(Arc::clone(&counters));
-        let job = Job { listeners, control: Arc::clone(&self.control), counters, log, seed: seed(nth) };
+        self.counters.push(Arc::clone(&job.counters));
         let worker = move || {
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shell.run(job)));
             let result = match ended {

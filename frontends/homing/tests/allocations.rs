@@ -25,7 +25,7 @@ use homing::shell::{Service, ShellError};
 use homing_core::log::{LogSink, Record};
 use homing_core::stats::Counters;
 use homing_core::worker::{Control, Phase};
-use homing_shell::Job;
+use homing_shell::{Clock, Job};
 
 /// Requests that fill pools and vectors to the size they stay at.
 const WARM_UP: usize = 1000;
@@ -116,6 +116,7 @@ fn check_that_workers_count(runtime: &'static str, upstreams: &[SocketAddr]) {
         counters: Arc::new(Counters::default()),
         log: Some(Box::new(Planting { pushed: 0, closed: Arc::clone(&closed) })),
         seed: 7,
+        clock: Clock::start(),
     };
     let worker = thread::spawn(move || match runtime {
         #[cfg(target_os = "linux")]

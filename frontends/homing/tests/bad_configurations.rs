@@ -167,7 +167,7 @@ fn values_of_the_wrong_kind() {
             "unknown key far from any",
             [LISTENER, CLUSTER, "zzz: 1\n"].concat(),
             &[
-                "homing.yaml:11:1: zzz: there is no such key here; use one of: listeners, routes, clusters, limits, workers, runtime, accessLog",
+                "homing.yaml:11:1: zzz: there is no such key here; use one of: listeners, routes, clusters, limits, workers, runtime, accessLog, reload",
             ],
         ),
         (
@@ -247,6 +247,13 @@ fn values_of_the_wrong_kind() {
             [LISTENER, CLUSTER, "accessLog: { to: stdot }\n"].concat(),
             &[
                 r#"homing.yaml:11:18: accessLog.to: "stdot" is neither stdout nor a path; write `stdout`, or a path with a slash, such as ./stdot"#,
+            ],
+        ),
+        (
+            "a look at the files that comes too often",
+            [LISTENER, CLUSTER, "reload: { watch: 1ms }\n"].concat(),
+            &[
+                r#"homing.yaml:11:18: reload.watch: "1ms" is too often to look at the files; write 10ms or more, or 0s to reload on SIGHUP alone"#,
             ],
         ),
         (
@@ -847,6 +854,19 @@ fn clusters_that_cannot_be() {
             .concat(),
             &[
                 "homing.yaml:10:50: clusters[0].hosts[0].weight: expected a whole number from 1 to 65535, found the number 0; choose one of these",
+            ],
+        ),
+        (
+            "a priority above Envoy's",
+            [
+                LISTENER,
+                CLUSTER
+                    .replace("\"127.0.0.1:9001\"", "{ address: \"127.0.0.1:9001\", priority: 128 }")
+                    .as_str(),
+            ]
+            .concat(),
+            &[
+                "homing.yaml:10:52: clusters[0].hosts[0].priority: expected a whole number from 0 to 127, found the number 128; choose one of these",
             ],
         ),
         (

@@ -230,6 +230,9 @@ fn decode_exits_1_when_a_value_is_no_token() {
     assert_eq!(output.status.code(), Some(1));
     let text = stdout(&output);
     assert!(text.contains("10.0.43.175:8080") && text.contains("\n\nno token: "), "{text}");
+    assert!(text.contains("reason placed.malformed"), "{text}");
+    let empty = homing(&["token", "decode", ""]).unwrap();
+    assert!(stdout(&empty).contains("reason placed.absent"), "the proxy's own word: {}", stdout(&empty));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use homing::config::{
     BindAddress, ConfigError, FlagSession, Flags, LogTarget, Runtime, Settings, compile_texts,
 };
 use homing_core::affinity::{CarrierSpec, PolicySpec};
-use homing_core::hosts::{Admission, Health, HealthSet};
+use homing_core::hosts::{Admission, Health, HealthSet, Host};
 use homing_core::limits::Limits;
 use homing_core::rng::Rng;
 use homing_core::route::{Action, Forward, PolicyId, Rewrite, Route, Session};
@@ -260,6 +260,7 @@ fn every_value_reaches_its_place() {
 
     let hosts = settings.snapshot.clusters[0].hosts();
     assert_eq!((hosts[2].weight(), hosts[2].cell().health()), (2, Health::Degraded));
+    assert_eq!(hosts.iter().map(Host::priority).collect::<Vec<_>>(), [0, 0, 0, 1]);
     assert_eq!(settings.snapshot.clusters[3].hosts()[1].address(), "/run/agents/b.sock");
 }
 
@@ -490,4 +491,18 @@ fn options_that_are_wrong_are_named() {
              \"[::1]:80\" or app.internal:80, or unix:/path",
         ]
     );
+}
+
+#[test]
+fn caps_and_looks_at_the_files_have_defaults_and_can_be_set() {
+    let text = "listeners:\n- { name: a, address: \"127.0.0.1:1\" }\n\
+                - { name: b, address: \"127.0.0.1:2\", connections: 7 }\n\
+                routes: [{ respond: { status: 204 } }]\n";
+    let settings = compile(text).unwrap();
+    let caps: Vec<_> = settings.snapshot.listeners.iter().map(|listener| listener.connections).collect();
+    assert_eq!((caps, settings.watch), (vec![0, 7], Duration::from_secs(1)));
+    for (written, watch) in [("0s", Duration::ZERO), ("10ms", Duration::from_millis(10))] {
+        let settings = compile(&format!("{text}reload: {{ watch: {written} }}\n")).unwrap();
+        assert_eq!(settings.watch, watch);
+    }
 }

@@ -11,7 +11,7 @@
 //! with news on both sides is driven once.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::task::{Context, Poll, Waker};
@@ -20,7 +20,7 @@ use std::time::Duration;
 use homing_core::clock::Tick;
 use homing_core::route::ListenerId;
 use homing_shell::readiness::{Conn, Driven, Hub, Shell, Wire};
-use homing_shell::{Job, accept, connected};
+use homing_shell::{Job, accept, connected, receive_now, send_now};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Registry, Token};
@@ -48,7 +48,7 @@ pub fn run(mut job: Job) -> io::Result<()> {
     for (position, (id, socket)) in job.listeners.drain(..).enumerate() {
         let token = Token(LISTENERS + position);
         watch.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
-        listeners.push(Listener { id, socket, pending: true });
+        listeners.push(Listener { id, socket, pending: true, paused: false });
     }
     let hub = Hub::new(&mut job, watch);
     Loop { hub, conns: Slab::new(), listeners, paused_until: Tick::from_millis(0) }.run(poll)
@@ -69,6 +69,8 @@ struct Listener {
     socket: Socket,
     /// The accept queue may hold connections.
     pending: bool,
+    /// A cap leaves no room for them; it is asked again after the next tick, or when a connection here has ended.
+    paused: bool,
 }
 
 /// Watches sockets and remembers which connections are to be driven.
@@ -102,7 +104,12 @@ impl Loop {
             for event in &events {
                 self.note(event);
             }
-            if self.hub.tick() {
+            let due = self.hub.next_tick() <= self.hub.worker.now.tick;
+            let news = self.hub.tick();
+            if due {
+                self.resume();
+            }
+            if news {
                 for (key, _) in &self.conns {
                     self.hub.shell.wake(key_of(key));
                 }
@@ -140,9 +147,15 @@ impl Loop {
     }
 
     fn can_accept(&self) -> bool {
-        self.listeners.iter().any(|listener| listener.pending)
-            && self.hub.has_room()
+        self.listeners.iter().any(|listener| listener.pending && !listener.paused)
             && self.hub.worker.now.tick >= self.paused_until
+    }
+
+    /// There may be room again.
+    fn resume(&mut self) {
+        for listener in &mut self.listeners {
+            listener.paused = false;
+        }
     }
 
     fn accept(&mut self) {
@@ -151,16 +164,25 @@ impl Loop {
         }
         for listener in &mut self.listeners {
             for _ in 0..ACCEPTS {
-                if !listener.pending || !self.hub.has_room() {
+                if !listener.pending || listener.paused {
                     break;
                 }
+                let permit = match self.hub.admit(listener.id) {
+                    Ok(permit) => permit,
+                    Err(full) => {
+                        listener.paused = true;
+                        self.hub.worker.counters().pause(full);
+                        break;
+                    }
+                };
                 match accept(&listener.socket) {
                     Ok(Some((socket, address))) => {
                         let entry = self.conns.vacant_entry();
                         let key = key_of(entry.key());
                         // A stream that cannot be watched is dropped, which closes it.
                         if let Ok(client) = self.hub.shell.watch(socket, Token(entry.key() * 2), false) {
-                            let conn = Conn::open(key, client, listener.id, &address, &mut self.hub);
+                            let at = (listener.id, permit);
+                            let conn = Conn::open(key, client, at, &address, &mut self.hub);
                             entry.insert(Box::new(conn));
                         }
                     }
@@ -184,7 +206,10 @@ impl Loop {
             match conn.drive(&mut self.hub, &mut context) {
                 Driven::Waits => {}
                 Driven::Again => self.hub.shell.wake(key),
-                Driven::Over => drop(self.conns.remove(key as usize)),
+                Driven::Over => {
+                    drop(self.conns.remove(key as usize));
+                    self.resume();
+                }
             }
         }
     }
@@ -256,7 +281,7 @@ impl Wire for Stream {
         if !self.readable {
             return Poll::Pending;
         }
-        match self.socket.read(into) {
+        match receive_now(&self.socket, into) {
             Ok(count) => {
                 // epoll(7): a read that returns less than was asked for has drained the stream.
                 self.readable = count == into.len() || self.ended;
@@ -274,7 +299,7 @@ impl Wire for Stream {
         if !self.writable {
             return Poll::Pending;
         }
-        match self.socket.write(from) {
+        match send_now(&self.socket, from) {
             Ok(count) => {
                 self.writable = count == from.len();
                 Poll::Ready(Ok(count))

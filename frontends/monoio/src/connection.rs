@@ -7,6 +7,8 @@
 //!            └───────▲──────────────── nothing for half a second ──────┬───────────┘
 //!                    └──────────── readable ─── rest: the socket ◀─────┘
 //! ```
+//!
+//! Reads wait in the ring. A write is tried at once, and goes through the ring when the socket is full (docs/decisions/0010).
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -19,10 +21,11 @@ use std::task::{Context, Poll};
 
 use homing_core::clock::Tick;
 use homing_core::exchange::{Dial, Dialed, Direction, Exchange, LinkOrder, Over, Step};
+use homing_core::gate::Permit;
 use homing_core::route::ListenerId;
 use homing_core::window::Window;
 use homing_core::worker::{LinkKey, Obtained, Phase};
-use homing_shell::{connected, is_quiet, reset_on_close};
+use homing_shell::{connected, is_quiet, reset_on_close, send_now};
 use monoio::io::{
     AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller, OwnedReadHalf, OwnedWriteHalf,
     Splitable,
@@ -68,7 +71,13 @@ struct Conn {
 }
 
 /// Serves one connection from accept to close.
-pub(crate) async fn serve(shell: Rc<Shell>, key: u32, id: ListenerId, client: String, mut stream: TcpStream) {
+pub(crate) async fn serve(
+    shell: Rc<Shell>,
+    key: u32,
+    (id, permit): (ListenerId, Permit),
+    client: String,
+    mut stream: TcpStream,
+) {
     loop {
         // Boxed, so that a resting connection's task is small.
         let (end, returned) = Box::pin(busy(&shell, key, id, &client, stream)).await;
@@ -80,7 +89,10 @@ pub(crate) async fn serve(shell: Rc<Shell>, key: u32, id: ListenerId, client: St
             break;
         }
     }
-    shell.state.borrow_mut().remove(key);
+    drop(permit);
+    let mut state = shell.state.borrow_mut();
+    state.remove(key);
+    state.wake_accepting();
 }
 
 /// Waits until a resting client speaks; false: it has had its time, or the program stops.
@@ -185,8 +197,13 @@ impl Conn {
             }
         }
         self.call_back();
-        let deadline = self.exchange.borrow().deadline();
-        self.shell.state.borrow_mut().wheel.set(self.key, deadline);
+        let exchange = self.exchange.borrow();
+        let state = &mut *self.shell.state.borrow_mut();
+        if exchange.is_idle() {
+            // Only the read of the next request is under way.
+            state.worker.windows.reclaim(&mut self.outbound.borrow_mut());
+        }
+        state.wheel.set(self.key, exchange.deadline());
         Poll::Pending
     }
 
@@ -370,6 +387,10 @@ impl Conn {
         let Some(link) = self.link.borrow().clone() else {
             return self.sent(Direction::Request, Err(io::ErrorKind::NotConnected.into()), &self.inbound);
         };
+        let at_once = send_at_once(&link.descriptor, &self.inbound.borrow(), len);
+        if let Some(result) = at_once {
+            return self.sent(Direction::Request, result, &self.inbound);
+        }
         let live = Live { window: self.inbound.take(), len };
         let (result, live) = {
             let mut writer = link.writer.borrow_mut();
@@ -382,6 +403,10 @@ impl Conn {
     }
 
     async fn write_client(&self, writer: &mut OwnedWriteHalf<TcpStream>, len: usize) {
+        let at_once = send_at_once(&self.client, &self.outbound.borrow(), len);
+        if let Some(result) = at_once {
+            return self.sent(Direction::Response, result, &self.outbound);
+        }
         let live = Live { window: self.outbound.take(), len };
         let (result, live) = writer.write(live).await;
         self.outbound.replace(live.window);
@@ -562,5 +587,14 @@ impl Conn {
             }
             End::Rest => {}
         }
+    }
+}
+
+/// Sends what the socket takes without waiting. `None`: it takes nothing now.
+fn send_at_once(socket: &Descriptor, window: &Window, len: usize) -> Option<io::Result<usize>> {
+    let live = window.live();
+    match send_now(socket, live.get(..len).unwrap_or(live)) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        result => Some(result),
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use homing_core::clock::Tick;
+use homing_core::gate::Permit;
 use homing_core::route::ListenerId;
 use homing_core::worker::{Control, Links, Phase, Wheel, Worker};
 use homing_shell::{Clock, Job, SWEEP, TICK, client_text, is_exhaustion, is_quiet, link_limits};
@@ -39,7 +40,7 @@ pub(crate) struct State {
     pub(crate) links: Links<Rc<Link>>,
     pub(crate) wheel: Wheel,
     pub(crate) slots: Slab<Slot>,
-    /// An acceptor that waits because the connection cap is reached.
+    /// Acceptors that wait because a cap on connections is reached.
     full: Vec<Waker>,
 }
 
@@ -76,9 +77,11 @@ impl State {
         self.wheel.clear(key);
         let _ = self.slots.try_remove(key as usize);
         self.worker.counters().closed.add();
-        for waker in self.full.drain(..) {
-            waker.wake();
-        }
+    }
+
+    /// There may be room for another connection.
+    pub(crate) fn wake_accepting(&mut self) {
+        self.full.drain(..).for_each(Waker::wake);
     }
 }
 
@@ -88,7 +91,7 @@ impl State {
 /// The ring cannot be set up, or a listener cannot be taken over.
 pub fn run(mut job: Job, ring: Ring) -> io::Result<()> {
     let mut runtime = ring.builder().enable_timer().build()?;
-    let clock = Clock::start();
+    let clock = job.clock;
     let precise = job.log.is_some();
     let mut worker = job.worker();
     worker.now = clock.now();
@@ -129,12 +132,15 @@ async fn serve(shell: Rc<Shell>, listeners: Vec<(ListenerId, Socket)>) -> io::Re
 
 async fn accept(shell: Rc<Shell>, id: ListenerId, listener: TcpListener, stop: CancelHandle) {
     while shell.phase.get() == Phase::Run {
-        below_cap(&shell).await;
+        // Asked for before, so that the kernel's queue holds what there is no room for; and taken after, since an accept
+        // that waits is no connection. Another worker may take the last place meanwhile: then one connection waits here.
+        drop(room(&shell, id).await);
         match listener.cancelable_accept(stop.clone()).await {
             Ok((stream, address)) => {
                 // Fails only on a socket that is dead already.
                 let _ = stream.set_nodelay(true);
-                admit(&shell, id, stream, client_text(&SockAddr::from(address)));
+                let Some(permit) = room(&shell, id).await else { break };
+                admit(&shell, (id, permit), stream, client_text(&SockAddr::from(address)));
             }
             Err(error) if is_exhaustion(&error) => monoio::time::sleep(TICK).await,
             Err(_) => {}
@@ -146,13 +152,16 @@ async fn accept(shell: Rc<Shell>, id: ListenerId, listener: TcpListener, stop: C
 /// of another type than the rest of the shell speaks.
 async fn accept_unix(shell: Rc<Shell>, id: ListenerId, listener: Socket, readiness: TcpStream) {
     while shell.phase.get() == Phase::Run {
-        below_cap(&shell).await;
+        drop(room(&shell, id).await);
         let accepted = match readiness.readable(true).await {
             Ok(()) => homing_shell::accept(&listener),
             Err(error) => Err(error),
         };
         match accepted.and_then(|accepted| accepted.map(taken_over).transpose()) {
-            Ok(Some((stream, client))) => admit(&shell, id, stream, client),
+            Ok(Some((stream, client))) => {
+                let Some(permit) = room(&shell, id).await else { break };
+                admit(&shell, (id, permit), stream, client);
+            }
             Ok(None) => {}
             Err(_) => monoio::time::sleep(TICK).await,
         }
@@ -164,26 +173,32 @@ fn taken_over((stream, client): (StdStream, String)) -> io::Result<(TcpStream, S
     Ok((TcpStream::from_std(stream)?, client))
 }
 
-/// Waits until another connection may be accepted.
-async fn below_cap(shell: &Shell) {
+/// Waits until another connection may be served; `None`: the program stops.
+async fn room(shell: &Shell, id: ListenerId) -> Option<Permit> {
+    let mut counted = false;
     poll_fn(|context| {
         let mut state = shell.state.borrow_mut();
-        if state.slots.len() < state.worker.snapshot().limits.connections as usize {
-            return Poll::Ready(());
+        let full = match shell.control.admit(state.worker.snapshot(), id) {
+            Ok(permit) => return Poll::Ready(Some(permit)),
+            Err(_) if shell.phase.get() != Phase::Run => return Poll::Ready(None),
+            Err(full) => full,
+        };
+        if !std::mem::replace(&mut counted, true) {
+            state.worker.counters().pause(full);
         }
         state.full.push(context.waker().clone());
         Poll::Pending
     })
-    .await;
+    .await
 }
 
-fn admit(shell: &Rc<Shell>, id: ListenerId, stream: TcpStream, client: String) {
+fn admit(shell: &Rc<Shell>, at: (ListenerId, Permit), stream: TcpStream, client: String) {
     let key = {
         let mut state = shell.state.borrow_mut();
         state.worker.counters().accepted.add();
         u32::try_from(state.slots.insert(Slot::default())).unwrap_or(u32::MAX)
     };
-    monoio::spawn(connection::serve(Rc::clone(shell), key, id, client, stream));
+    monoio::spawn(connection::serve(Rc::clone(shell), key, at, client, stream));
 }
 
 /// Every tick: clocks, timers, the control plane, the log; every second the link pool.
@@ -202,7 +217,10 @@ async fn housekeeping(shell: &Rc<Shell>, canceller: Canceller) {
             published = shell.control.published();
             state.worker.publish(shell.control.snapshot());
             state.links.set_limits(link_limits(&shell.control));
+            state.links.close_retired();
         }
+        // Another worker's connection may have ended.
+        state.wake_accepting();
         while let Some(key) = state.wheel.expire(now.tick) {
             state.wake(key, |slot| slot.due = true);
         }

@@ -7,7 +7,6 @@
 pub mod readiness;
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use homing_core::log::LogSink;
 use homing_core::route::ListenerId;
 use homing_core::stats::Counters;
 use homing_core::worker::{Control, LinkLimits, Worker};
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 /// How often a worker looks at its timers, at the control plane, and hands its log over.
@@ -38,12 +38,16 @@ pub struct Job {
     pub log: Option<Box<dyn LogSink>>,
     /// All random choices of the worker follow from it.
     pub seed: u64,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 /// Reads both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
+    /// Where the wall clock stands still; `None`: it goes as the system's does.
+    fixed: Option<UnixSecs>,
 }
 
 impl std::fmt::Debug for Job {
@@ -82,16 +86,23 @@ pub fn link_limits(control: &Control) -> LinkLimits {
 impl Clock {
     /// A clock whose ticks count from now.
     pub fn start() -> Self {
-        Self { origin: Instant::now() }
+        Self { origin: Instant::now(), fixed: None }
+    }
+
+    /// The same, but the wall clock stands at `wall`, so that what was recorded at that moment can be run again.
+    pub fn fixed(wall: UnixSecs) -> Self {
+        Self { origin: Instant::now(), fixed: Some(wall) }
     }
 
     /// Both clocks.
     pub fn now(&self) -> Now {
         let tick = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // A wall clock before 1970 is a broken clock; every token is then far from its end.
-        let wall =
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Now { tick: Tick::from_millis(tick), wall: UnixSecs::new(wall) }
+        let wall = self.fixed.unwrap_or_else(|| {
+            // A wall clock before 1970 is a broken clock; every token is then far from its end.
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            UnixSecs::new(since.map_or(0, |since| since.as_secs()))
+        });
+        Now { tick: Tick::from_millis(tick), wall }
     }
 }
 
@@ -149,13 +160,37 @@ pub fn client_text(address: &SockAddr) -> String {
     address.as_socket().map_or_else(|| "unix".to_owned(), |address| address.ip().to_string())
 }
 
+/// Receives what has come, without waiting, into `into`; zero: the peer has closed its sending side.
+///
+/// # Errors
+/// `WouldBlock`: nothing has come. Others: the connection is broken.
+#[inline]
+pub fn receive_now(stream: &impl AsFd, into: &mut [u8]) -> io::Result<usize> {
+    let (count, _) = rustix::net::recv(stream, into, RecvFlags::DONTWAIT)?;
+    Ok(count)
+}
+
+/// Sends what the socket takes of `bytes` without waiting.
+///
+/// This makes the system call itself, as [`receive_now`] does: in a program with several threads, the C library's functions
+/// also keep account of thread cancellation, which costs a tenth of all the work done outside the kernel.
+///
+/// # Errors
+/// `WouldBlock`: it takes nothing now. Others: the connection is broken.
+#[inline]
+pub fn send_now(stream: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    // A broken connection is an error and no signal: Rust's programs ignore SIGPIPE, and where the flag is, so is this.
+    #[cfg(target_os = "linux")]
+    const FLAGS: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+    #[cfg(not(target_os = "linux"))]
+    const FLAGS: SendFlags = SendFlags::DONTWAIT;
+    Ok(rustix::net::send(stream, bytes, FLAGS)?)
+}
+
 /// Whether an idle link could still carry a request: nothing came from the host, neither an end nor stray bytes.
 pub fn is_quiet(stream: &impl AsFd) -> bool {
-    let mut byte = [MaybeUninit::<u8>::uninit(); 1];
-    match SockRef::from(stream).recv_with_flags(&mut byte, PEEK_NOW) {
-        Ok(_) => false,
-        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-    }
+    let peeked = rustix::net::recv(stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    peeked.is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
 }
 
 /// Makes the next close of the stream a reset, so that the peer does not take a truncated response for a whole one.
@@ -177,12 +212,6 @@ const ENOMEM: i32 = 12;
 const ENOBUFS: i32 = 105;
 #[cfg(not(target_os = "linux"))]
 const ENOBUFS: i32 = 55;
-/// `MSG_PEEK | MSG_DONTWAIT`.
-#[cfg(target_os = "linux")]
-const PEEK_NOW: i32 = 0x2 | 0x40;
-#[cfg(not(target_os = "linux"))]
-const PEEK_NOW: i32 = 0x2 | 0x80;
-
 fn is_in_progress(error: &io::Error) -> bool {
     #[cfg(target_os = "linux")]
     const EINPROGRESS: i32 = 115;

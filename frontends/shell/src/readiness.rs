@@ -23,6 +23,7 @@ use std::task::{Context, Poll};
 
 use homing_core::clock::Tick;
 use homing_core::exchange::{Dial, Dialed, Direction, Exchange, LinkOrder, Over, Step};
+use homing_core::gate::{Full, Permit};
 use homing_core::route::ListenerId;
 use homing_core::window::{Class, Window};
 use homing_core::worker::{Control, LinkKey, Links, Obtained, Phase, Wheel, Worker};
@@ -95,6 +96,8 @@ pub struct Conn<W> {
     inbound: Window,
     outbound: Window,
     phase: Phase,
+    /// Counts the connection for as long as it lives.
+    _permit: Permit,
 }
 
 /// What is to be done with a connection that was driven.
@@ -131,7 +134,7 @@ impl<S: Shell> Hub<S> {
     pub fn new(job: &mut Job, shell: S) -> Self {
         // Read before the snapshot is: one that is published in between is then taken twice rather than missed.
         let published = job.control.published();
-        let clock = Clock::start();
+        let clock = job.clock;
         let mut worker = job.worker();
         worker.now = clock.now();
         let now = worker.now.tick;
@@ -174,6 +177,7 @@ impl<S: Shell> Hub<S> {
             self.published = published;
             self.worker.publish(self.control.snapshot());
             self.links.set_limits(link_limits(&self.control));
+            self.links.close_retired();
         }
         while let Some(key) = self.wheel.expire(now) {
             self.shell.wake(key);
@@ -191,9 +195,10 @@ impl<S: Shell> Hub<S> {
         self.phase == Phase::Run
     }
 
-    /// Whether the cap leaves room for another client connection.
-    pub fn has_room(&self) -> bool {
-        self.connections < self.worker.snapshot().limits.connections
+    /// The right to accept another client connection on `listener`, or the cap that leaves no room. Other workers'
+    /// connections count too, so that room may come without an event: it is asked for again after each tick.
+    pub fn admit(&self, listener: ListenerId) -> Result<Permit, Full> {
+        self.control.admit(self.worker.snapshot(), listener)
     }
 
     /// Whether the worker's job is done.
@@ -236,11 +241,12 @@ impl<S: Shell> Hub<S> {
 }
 
 impl<W: Wire> Conn<W> {
-    /// A connection that was accepted on `listener` from `address`. `key` names it to timers, queues and the shell.
+    /// A connection that was accepted on `listener` from `address`, with the permit for it. `key` names it to timers,
+    /// queues and the shell.
     pub fn open<S: Shell<Wire = W>>(
         key: u32,
         client: W,
-        listener: ListenerId,
+        (listener, permit): (ListenerId, Permit),
         address: &str,
         hub: &mut Hub<S>,
     ) -> Self {
@@ -257,6 +263,7 @@ impl<W: Wire> Conn<W> {
             inbound: Window::new(),
             outbound: Window::new(),
             phase: Phase::Run,
+            _permit: permit,
         }
     }
 

@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use homing_core::gate::Permit;
 use homing_core::route::ListenerId;
 use homing_shell::readiness::{Conn, Driven, Hub, Shell, Wire};
 use homing_shell::{Job, TICK, accept, connected};
@@ -72,6 +73,8 @@ async fn serve(mut job: Job) -> io::Result<()> {
         let mut hub = hub.borrow_mut();
         hub.read_clock();
         let news = hub.tick();
+        // Another worker's connection may have ended.
+        hub.shell.wake_accepting();
         if !hub.is_running() {
             // Dropping the tasks drops the listeners; before a client can see that its connection is drained.
             accepting.drain(..).for_each(|task| task.abort());
@@ -90,29 +93,29 @@ fn patience(hub: &Hub<Tasks>) -> Duration {
 
 async fn accept_all(socket: tokio::net::TcpStream, listener: ListenerId, hub: SharedHub) {
     loop {
-        room(&hub).await;
         let accepted = socket.async_io(Interest::READABLE, || {
-            if !hub.borrow().has_room() {
-                // Another listener was quicker.
-                return Ok(None);
-            }
-            accept(&SockRef::from(&socket))?.map(Some).ok_or_else(|| io::ErrorKind::WouldBlock.into())
+            // None: there is no room.
+            let Ok(permit) = hub.borrow().admit(listener) else { return Ok(None) };
+            let accepted = accept(&SockRef::from(&socket))?.ok_or(io::ErrorKind::WouldBlock)?;
+            Ok(Some((accepted, permit)))
         });
         match accepted.await {
-            Ok(Some((stream, address))) => open(stream, &address, listener, &hub),
-            Ok(None) => {}
+            Ok(Some(((stream, address), permit))) => open(stream, &address, (listener, permit), &hub),
+            Ok(None) => room(&hub, listener).await,
             // Out of descriptors, most likely: another worker or a closing connection may free some.
             Err(_) => sleep(TICK).await,
         }
     }
 }
 
-/// Waits until the cap leaves room for another connection.
-async fn room(hub: &SharedHub) {
+/// Waits until the caps leave room for another connection.
+async fn room(hub: &SharedHub, listener: ListenerId) {
+    let mut counted = false;
     poll_fn(|cx| {
         let mut hub = hub.borrow_mut();
-        if hub.has_room() {
-            return Poll::Ready(());
+        let Err(full) = hub.admit(listener).map(drop) else { return Poll::Ready(()) };
+        if !std::mem::replace(&mut counted, true) {
+            hub.worker.counters().pause(full);
         }
         hub.shell.accepting.push(cx.waker().clone());
         Poll::Pending
@@ -121,12 +124,12 @@ async fn room(hub: &SharedHub) {
 }
 
 /// Gives an accepted connection its task. A stream that cannot be watched is dropped, which closes it.
-fn open(stream: TcpStream, address: &str, listener: ListenerId, shared: &SharedHub) {
+fn open(stream: TcpStream, address: &str, at: (ListenerId, Permit), shared: &SharedHub) {
     let Ok(client) = tokio::net::TcpStream::from_std(stream) else { return };
     let mut hub = shared.borrow_mut();
     hub.read_clock();
     let key = key_of(hub.shell.connections.insert(None));
-    let conn = Conn::open(key, Stream(client), listener, address, &mut hub);
+    let conn = Conn::open(key, Stream(client), at, address, &mut hub);
     spawn_local(drive(conn, key, Rc::clone(shared)));
 }
 
@@ -161,6 +164,10 @@ impl Tasks {
 
     fn forget(&mut self, key: u32) {
         self.connections.try_remove(key as usize);
+        self.wake_accepting();
+    }
+
+    fn wake_accepting(&mut self) {
         self.accepting.drain(..).for_each(Waker::wake);
     }
 

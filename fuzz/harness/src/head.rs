@@ -3,9 +3,9 @@
 use std::net::Ipv6Addr;
 
 use homing_core::http1::{
-    HeadError, Method, RequestFraming, RequestHead, ResponseFraming, ResponseHead, Version,
-    cannot_be_request, cannot_be_response, empty_slots, head_end, leading_empty_lines, parse_request,
-    parse_response,
+    Fields, HeadError, Method, RequestFraming, RequestHead, ResponseFraming, ResponseHead, Version,
+    cannot_be_request, cannot_be_response, head_end, leading_empty_lines, parse_request, parse_response,
+    plain_request, plain_response,
 };
 use homing_core::limits::{FIELDS_MAX, NOMINATIONS_MAX};
 use homing_core::rng::Rng;
@@ -22,18 +22,27 @@ pub fn request_head(data: &[u8]) {
         return;
     };
     if early != length {
-        let parse = |end| parse_request(&bytes[..end], &mut empty_slots(), FIELDS_MAX).map(drop).err();
+        let parse = |end| parse_request(&bytes[..end], &mut Fields::new(), FIELDS_MAX).map(drop).err();
         assert_eq!(parse(early).map(HeadError::status), parse(length).map(HeadError::status));
         assert!(early < length && parse(early).is_some(), "parts of a head are taken for all of it");
     }
-    let mut slots = empty_slots();
-    match (parse_request(&bytes[..length], &mut slots, FIELDS_MAX), expected) {
+    let (mut fields, mut plain_fields) = (Fields::new(), Fields::new());
+    let plain = plain_request(bytes, &mut plain_fields, FIELDS_MAX);
+    match (parse_request(&bytes[..length], &mut fields, FIELDS_MAX), expected) {
         (Ok(found), Ok((head, request))) => {
+            if let Some(plain) = &plain {
+                assert_eq!(plain.bytes.len(), length, "two ends of one head");
+                check_request(plain, &head, &request);
+                assert_eq!(plain.connection, found.connection);
+            }
             assert!(!cannot_be_request(bytes));
             assert_eq!(head.length, length, "two ends of one head");
             check_request(&found, &head, &request);
         }
-        (Err(error), Err(_)) => assert!((400..=505).contains(&error.status())),
+        (Err(error), Err(_)) => {
+            assert!((400..=505).contains(&error.status()));
+            assert!(plain.is_none(), "a head that is refused is no plain one: {plain:?}");
+        }
         (found, expected) => {
             panic!("{}: found {found:?}, expected {expected:?}", bytes[..length].escape_ascii())
         }
@@ -49,20 +58,26 @@ pub fn response_head(data: &[u8]) {
         return;
     };
     if early != length {
-        let parse = |end| parse_response(&data[..end], &mut empty_slots(), Method::Get, FIELDS_MAX).is_err();
+        let parse = |end| parse_response(&data[..end], &mut Fields::new(), Method::Get, FIELDS_MAX).is_err();
         assert!(early < length && parse(early) && parse(length), "parts of a head are taken for all of it");
     }
     for to in [Method::Get, Method::Head, Method::Connect] {
         let expected = head.as_ref().map_err(|&why| why).and_then(|head| Response::of(head, to));
-        let mut slots = empty_slots();
-        match (parse_response(&data[..length], &mut slots, to, FIELDS_MAX), expected) {
+        let (mut fields, mut plain_fields) = (Fields::new(), Fields::new());
+        let plain = plain_response(data, &mut plain_fields, to, FIELDS_MAX);
+        match (parse_response(&data[..length], &mut fields, to, FIELDS_MAX), expected) {
             (Ok(found), Ok(response)) => {
                 assert!(!cannot_be_response(data));
                 let Ok(head) = &head else { panic!("a response without a head") };
                 assert_eq!(head.length, length, "two ends of one head");
                 check_response(&found, head, &response);
+                if let Some(plain) = &plain {
+                    assert_eq!(plain.bytes.len(), length, "two ends of one head");
+                    check_response(plain, head, &response);
+                    assert_eq!(plain.connection, found.connection);
+                }
             }
-            (Err(_), Err(_)) => {}
+            (Err(_), Err(_)) => assert!(plain.is_none(), "a head that is refused is no plain one: {plain:?}"),
             (found, expected) => {
                 panic!("{}: found {found:?}, expected {expected:?}", data[..length].escape_ascii())
             }
@@ -128,7 +143,7 @@ fn check_response(found: &ResponseHead<'_>, head: &Head<'_>, response: &Response
 }
 
 fn check_fields(found: &[homing_core::http1::Field<'_>], head: &Head<'_>) {
-    let found: Vec<_> = found.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
+    let found: Vec<_> = found.iter().map(|field| (field.name, field.value)).collect();
     assert_eq!(found, head.fields);
 }
 

@@ -48,7 +48,9 @@ pub fn hosts(data: &[u8]) {
         let expected = std::str::from_utf8(text).ok().and_then(|text| map.get(text).copied());
         assert_eq!(cluster.find(text).map(|id| id.0), expected, "{}", text.escape_ascii());
     }
-    check_picks(&cluster, &specs, panic_percent, seed_of(data));
+    let one_level = specs.iter().all(|spec| Some(spec.priority) == specs.first().map(|first| first.priority));
+    let check = if one_level { check_picks } else { check_levels };
+    check(&cluster, &specs, panic_percent, seed_of(data));
 }
 
 fn host(input: &mut Input<'_>) -> HostSpec {
@@ -69,7 +71,8 @@ fn host(input: &mut Input<'_>) -> HostSpec {
             [Admission::Open, Admission::Draining, Admission::Leaving, Admission::Barred][input.below(4)],
         );
     }
-    HostSpec { endpoint, weight: if kind & 0x80 != 0 { input.byte().into() } else { 1 }, cell }
+    let weight = if kind & 0x80 != 0 { input.byte().into() } else { 1 };
+    HostSpec { endpoint, weight, priority: kind >> 5 & 1, cell }
 }
 
 fn reference(specs: &[HostSpec]) -> (BTreeMap<String, u32>, Option<ClusterError>) {
@@ -92,6 +95,36 @@ fn reference(specs: &[HostSpec]) -> (BTreeMap<String, u32>, Option<ClusterError>
         map.insert(text, position);
     }
     (map, None)
+}
+
+/// A balancer with priorities chooses nobody who is closed, and nobody unwell but where a whole level is; it finds whoever
+/// is well, and prefers anybody who is to the one to be avoided.
+fn check_levels(cluster: &Cluster, specs: &[HostSpec], panic_percent: u8, seed: u64) {
+    let is_open = |spec: &&HostSpec| spec.cell.admission() == Admission::Open;
+    let well: Vec<HostId> = (0..)
+        .map(HostId)
+        .zip(specs)
+        .filter(|(_, spec)| spec.cell.takes_new_sessions())
+        .map(|(id, _)| id)
+        .collect();
+    let may_panic = |priority: u8| {
+        let level = || specs.iter().filter(is_open).filter(move |spec| spec.priority == priority);
+        let well = level().filter(|spec| spec.cell.takes_new_sessions()).count();
+        well * 100 < usize::from(panic_percent) * level().count()
+    };
+    let (mut rng, mut cursor) = (Rng::seeded(seed), Cursor::default());
+    for _ in 0..32 {
+        let avoid = (rng.below(2) == 0).then(|| HostId(rng.below(u32::try_from(specs.len()).unwrap_or(0))));
+        let Some(id) = cluster.balancer().pick(cluster.hosts(), &mut cursor, &mut rng, avoid) else {
+            assert!(well.is_empty(), "nobody is chosen of {well:?}");
+            continue;
+        };
+        let spec = &specs[id.0 as usize];
+        assert!(is_open(&spec), "{id:?} is closed");
+        assert!(well.contains(&id) || may_panic(spec.priority), "{id:?} is not well");
+        let others = well.iter().any(|other| *other != id);
+        assert!(avoid != Some(id) || !others, "{id:?} is to be avoided");
+    }
 }
 
 /// A balancer chooses whoever takes new sessions; health counts for nothing when too few of the open hosts are well;

@@ -104,11 +104,8 @@ pub(super) fn response(
     }
     // Our own line comes last: in a client's jar the last line of a name wins (SEMANTICS 2.3).
     context.session.zip(context.host).is_some_and(|((policy, routed), host)| {
-        let lines = || {
-            head.fields
-                .iter()
-                .filter(|field| session_field.is_some_and(|name| name.matches(field.name.as_bytes())))
-        };
+        let lines =
+            || head.fields.iter().filter(|field| session_field.is_some_and(|name| name.matches(field.name)));
         let first = lines().next().map(|field| field.value);
         let count = if session_field.is_some() { lines().count() } else { 0 };
         let edit = routed.response_edit(policy, host.address(), count, first, now, value);
@@ -199,7 +196,7 @@ fn host(head: &RequestHead<'_>, context: &RequestContext<'_>, edits: &mut Edits)
     if head.host.is_some() && !head.absolute && context.forward.host_rewrite.is_none() {
         return;
     }
-    let line = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case("host"));
+    let line = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(b"host"));
     let meant = match &context.forward.host_rewrite {
         Some(rewrite) => Some(rewrite.as_str().as_bytes()),
         None if head.absolute => head.host,
@@ -226,7 +223,7 @@ fn session_lines(
     edits: &mut Edits,
     value: &mut Vec<u8>,
 ) {
-    let lines = head.fields.iter().filter(|field| policy.request_field().matches(field.name.as_bytes()));
+    let lines = head.fields.iter().filter(|field| policy.request_field().matches(field.name));
     for (nth, field) in lines.enumerate() {
         match found.edit_line(policy, nth, field.value, value) {
             LineEdit::Keep => {}
@@ -286,7 +283,7 @@ impl<'h> Inbound<'h> {
     fn of(head: &RequestHead<'h>, trusted: bool, edits: &mut Edits) -> Self {
         let mut found = Self::default();
         for field in head.fields {
-            let name = field.name.as_bytes();
+            let name = field.name;
             let forwarded_for = name.len() == 15 && name.eq_ignore_ascii_case(b"x-forwarded-for");
             let forwarded_proto = name.len() == 17 && name.eq_ignore_ascii_case(b"x-forwarded-proto");
             let request_id = name.len() == 12 && name.eq_ignore_ascii_case(b"x-request-id");
@@ -315,20 +312,38 @@ fn append_via(edits: &mut Edits, version: Version, pseudonym: &str) {
     });
 }
 
-/// A random (version 4) UUID, RFC 9562 §5.4.
+/// A random (version 4) UUID, RFC 9562 §5.4: `aaaaaaaa-bbbb-4bbb-8ccc-ccccdddddddd`.
+#[inline]
 fn request_id(rng: &mut Rng) -> [u8; 36] {
-    const HEX: [u8; 16] = *b"0123456789abcdef";
-    let bits = u128::from(rng.bits()) << 64 | u128::from(rng.bits());
-    let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let front = (rng.bits() & !0xf000) | 0x4000;
+    let back = (rng.bits() & !(0x3 << 62)) | (0x2 << 62);
     let mut text = [b'-'; 36];
-    let mut shift = 128;
-    for (position, digit) in text.iter_mut().enumerate() {
-        if !matches!(position, 8 | 13 | 18 | 23) {
-            shift -= 4;
-            *digit = HEX.get((bits >> shift & 0xf) as usize).copied().unwrap_or(b'0');
+    let mut put = |at: usize, digits: &[u8]| {
+        if let Some(place) = text.get_mut(at..at + digits.len()) {
+            place.copy_from_slice(digits);
         }
-    }
+    };
+    put(0, &hex(front >> 32));
+    let ([b @ .., _, _, _, _], [_, _, _, _, version @ ..]) = (hex(front), hex(front));
+    put(9, &b);
+    put(14, &version);
+    let ([variant @ .., _, _, _, _], [_, _, _, _, c @ ..]) = (hex(back >> 32), hex(back >> 32));
+    put(19, &variant);
+    put(24, &c);
+    put(28, &hex(back));
     text
+}
+
+/// The lower 32 bits in hexadecimal digits, all eight at once.
+#[inline]
+const fn hex(bits: u64) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let pairs = ((bits & 0xffff_ffff) | (bits << 16)) & 0x0000_ffff_0000_ffff;
+    let bytes = (pairs | (pairs << 8)) & 0x00ff_00ff_00ff_00ff;
+    let digits = (bytes | (bytes << 4)) & (ONES * 0xf);
+    // A digit above 9 reaches 16 with 6 more, and stands further back in ASCII.
+    let letters = ((digits + ONES * 6) >> 4) & ONES;
+    (digits + ONES * b'0' as u64 + letters * (b'a' - b'0' - 10) as u64).to_be_bytes()
 }
 
 /// Writes the rewritten path, with the query as received.
@@ -361,6 +376,14 @@ mod tests {
         assert_eq!(text.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
         assert_eq!(id[14], b'4');
         assert!(matches!(id[19], b'8' | b'9' | b'a' | b'b'));
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_those_of_the_number() {
+        let mut rng = Rng::seeded(2);
+        for bits in (0..10_000).map(|_| rng.bits()).chain([0, u64::MAX, 0x0123_4567_89ab_cdef]) {
+            assert_eq!(core::str::from_utf8(&hex(bits)).unwrap(), format!("{:08x}", bits & 0xffff_ffff));
+        }
     }
 
     #[test]

@@ -307,15 +307,19 @@ impl Exchange {
         }
     }
 
+    /// No request is expected soon: the link goes to the pool, and no buffer is held.
+    pub(super) fn rest(&mut self, worker: &Worker) {
+        self.resting = true;
+        self.drop_link(LinkOrder::Pool);
+        self.attempt.rest();
+        self.request_due = worker.now.tick.after(self.limits(worker).keep_alive_timeout);
+    }
+
     fn request_timed_out(&mut self, worker: &mut Worker) {
         self.request_due = Tick::NEVER;
         match self.machine.request() {
             RequestState::Idle if self.resting => self.end(Over::Close),
-            RequestState::Idle => {
-                self.resting = true;
-                self.drop_link(LinkOrder::Pool);
-                self.request_due = worker.now.tick.after(self.limits(worker).keep_alive_timeout);
-            }
+            RequestState::Idle => self.rest(worker),
             RequestState::Head => {
                 self.persist = false;
                 self.machine.move_request(RequestState::Cut);

@@ -5,3 +5,12 @@ mod edit;
 mod events;
 mod request;
 mod response;
+
+/// Where a head may be.
+#[derive(Clone, Copy)]
+enum Extent {
+    /// It has so many bytes.
+    Exactly(usize),
+    /// If it is whole and plain, it ends within so many.
+    Within(usize),
+}

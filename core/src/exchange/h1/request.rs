@@ -5,12 +5,12 @@ use super::super::body::{Body, Flow};
 use super::super::machine::{RequestState, ResponseState};
 use super::super::{Answer, Asked, Dial, Draft, Exchange, Link, LinkOrder, Over, Step};
 use super::super::{LOOK_AFTER_MILLIS, WATCH_AFTER};
-use super::edit;
+use super::{Extent, edit};
 use crate::affinity::Routed;
 use crate::clock::Tick;
 use crate::http1::{
-    HeadError, Method, RequestFraming, RequestHead, Version, cannot_be_request, empty_slots, head_end,
-    leading_empty_lines, overlong, parse_request,
+    Fields, HeadError, Method, RequestFraming, RequestHead, Version, cannot_be_request, head_end,
+    leading_empty_lines, overlong, parse_request, plain_request,
 };
 use crate::limits::HEADROOM;
 use crate::log::Clip;
@@ -63,6 +63,9 @@ impl Exchange {
                 self.end(Over::Close);
                 return Step::Hold;
             }
+            if !self.resting && worker.windows.is_crowded() {
+                self.rest(worker);
+            }
             return if self.resting { Step::Rest } else { Step::Fill };
         }
         let limits = self.limits(worker);
@@ -76,9 +79,17 @@ impl Exchange {
             self.request_due = worker.now.tick.after(head_timeout);
             self.machine.move_request(RequestState::Head);
         }
+        // What began to be searched is searched on: a head that dribbles in is not read anew with every byte.
+        if self.scanned == 0
+            && let Some(step) = self.accept(window, Extent::Within(head_max), worker)
+        {
+            return step;
+        }
         match head_end(window.live(), self.scanned) {
             Some(length) if length > head_max => self.reject(too_long(window, head_max), worker),
-            Some(length) => return self.accept(window, length, worker),
+            Some(length) => {
+                return self.accept(window, Extent::Exactly(length), worker).unwrap_or(Step::Hold);
+            }
             None if cannot_be_request(window.live()) => self.reject(HeadError::RequestLine, worker),
             None if window.live().len() >= head_max => self.reject(too_long(window, head_max), worker),
             None => {
@@ -95,16 +106,20 @@ impl Exchange {
         Step::Hold
     }
 
-    /// A head is complete: decides what becomes of the request.
-    fn accept(&mut self, window: &mut Window, length: usize, worker: &mut Worker) -> Step {
-        let mut accepted = self.consider(window, length, worker);
-        if let Ok(Accepted::Forwarded) = accepted {
-            accepted = self.apply_edits(window, length, worker).map(|cleared| {
-                self.inbound.cleared = cleared;
-                Accepted::Forwarded
-            });
-        }
-        match accepted {
+    /// A head is complete: decides what becomes of the request. `None`: there is no plain head.
+    fn accept(&mut self, window: &mut Window, extent: Extent, worker: &mut Worker) -> Option<Step> {
+        let considered = self.consider(window, extent, worker).transpose()?;
+        let accepted = considered.and_then(|(accepted, length)| match accepted {
+            Accepted::Forwarded => {
+                self.inbound.cleared = self.apply_edits(window, length, worker)?;
+                Ok(accepted)
+            }
+            Accepted::Answered(_) => {
+                window.consume(length);
+                Ok(accepted)
+            }
+        });
+        Some(match accepted {
             Ok(Accepted::Forwarded) => {
                 self.replayable = true;
                 self.rewind = false;
@@ -116,7 +131,6 @@ impl Exchange {
                 self.step_dial(window)
             }
             Ok(Accepted::Answered(answer)) => {
-                window.consume(length);
                 self.answer_request(answer, worker);
                 Step::Hold
             }
@@ -124,69 +138,84 @@ impl Exchange {
                 self.reject(error, worker);
                 Step::Hold
             }
-        }
+        })
     }
 
-    /// Parses the head, finds the route, decides, and notes the edits in the scratch.
+    /// Reads the head and decides. `None`: there is no plain head; else what became of it, and its length.
     fn consider(
         &mut self,
         window: &Window,
-        length: usize,
+        extent: Extent,
         worker: &mut Worker,
-    ) -> Result<Accepted, HeadError> {
-        let bytes = window.live().get(..length).unwrap_or_default();
-        let mut slots = empty_slots();
+    ) -> Result<Option<(Accepted, usize)>, HeadError> {
+        let live = window.live();
+        let mut fields = Fields::new();
         let fields_max = self.limits(worker).fields;
-        let head = parse_request(bytes, &mut slots, fields_max)?;
-        self.remember(&head);
+        let head = match extent {
+            Extent::Exactly(length) => {
+                parse_request(live.get(..length).unwrap_or_default(), &mut fields, fields_max)?
+            }
+            Extent::Within(most) => {
+                let room = live.get(..most).unwrap_or(live);
+                let Some(head) = plain_request(room, &mut fields, fields_max) else { return Ok(None) };
+                head
+            }
+        };
+        let length = head.bytes.len();
+        Ok(Some((self.decide(&head, worker), length)))
+    }
+
+    /// Finds the route, decides where the request goes, and notes the edits in the scratch.
+    fn decide(&mut self, head: &RequestHead<'_>, worker: &mut Worker) -> Accepted {
+        self.remember(head);
         self.discard_left = self.limits(worker).discard_bytes;
         let limits = self.limits(worker);
         if head.method == Method::Connect {
-            return Ok(Accepted::Answered(Answer::Fault(405, "CONNECT is not supported\n")));
+            return Accepted::Answered(Answer::Fault(405, "CONNECT is not supported\n"));
         }
         if let (RequestFraming::Fixed(length), Some(most)) = (head.framing, limits.request_body_bytes)
             && length.get() > most
         {
-            return Ok(Accepted::Answered(Answer::Fault(413, "request body too large\n")));
+            return Accepted::Answered(Answer::Fault(413, "request body too large\n"));
         }
         // The configuration that the request began with, though a newer one may have come since its first byte.
         let Some(view) = self.attempt.view() else {
-            return Ok(Accepted::Answered(Answer::Fault(404, "no such listener\n")));
+            return Accepted::Answered(Answer::Fault(404, "no such listener\n"));
         };
         let Some(listener) = view.snapshot().listener(self.listener) else {
-            return Ok(Accepted::Answered(Answer::Fault(404, "no such listener\n")));
+            return Accepted::Answered(Answer::Fault(404, "no such listener\n"));
         };
         let path = head.path.split(|&byte| byte == b'?').next().unwrap_or_default();
         let Some((at, route)) = listener.routes.find(head.host.unwrap_or_default(), path) else {
-            return Ok(Accepted::Answered(Answer::Fault(404, "no route\n")));
+            return Accepted::Answered(Answer::Fault(404, "no route\n"));
         };
         self.attempt.set_route(self.listener, at);
         let forward = match &route.action {
             Action::Redirect(redirect) => {
-                edit::location(redirect, &route.path, &head, &mut self.note);
-                return Ok(Accepted::Answered(Answer::Redirect(redirect.status)));
+                edit::location(redirect, &route.path, head, &mut self.note);
+                return Accepted::Answered(Answer::Redirect(redirect.status));
             }
-            Action::Respond { status, .. } => return Ok(Accepted::Answered(Answer::Respond(*status))),
+            Action::Respond { status, .. } => return Accepted::Answered(Answer::Respond(*status)),
             Action::Forward(forward) => forward,
         };
         if head.connection.upgrade && !forward.upgrades {
-            return Ok(Accepted::Answered(Answer::Fault(403, "upgrades are not allowed here\n")));
+            return Accepted::Answered(Answer::Fault(403, "upgrades are not allowed here\n"));
         }
-        let fields = head.fields.iter().map(|field| (field.name.as_bytes(), field.value));
+        let fields = head.fields.iter().map(|field| (field.name, field.value));
         let decision = self.attempt.decide(head.path, fields, worker.now.wall, &mut worker.rng);
         match decision {
             Decision::Dial => {}
-            Decision::Refuse(refusal) => return Ok(Accepted::Answered(Answer::Refusal(refusal))),
+            Decision::Refuse(refusal) => return Accepted::Answered(Answer::Refusal(refusal)),
             Decision::NoHost | Decision::GiveUp => {
-                return Ok(Accepted::Answered(Answer::Fault(503, "no healthy upstream\n")));
+                return Accepted::Answered(Answer::Fault(503, "no healthy upstream\n"));
             }
         }
         let session = self.attempt.routed().map(Routed::found).zip(self.attempt.policy());
         let client = self.client.as_bytes();
         let context =
             edit::RequestContext { listener, route, forward, session, client, snapshot: view.snapshot() };
-        edit::request(&head, &context, &mut worker.scratch, &mut worker.rng);
-        Ok(Accepted::Forwarded)
+        edit::request(head, &context, &mut worker.scratch, &mut worker.rng);
+        Accepted::Forwarded
     }
 
     /// A head that cannot be read is answered and logged for itself, not as the request before it.

@@ -4,10 +4,11 @@ use super::super::attempt::Decision;
 use super::super::body::Body;
 use super::super::machine::{RequestState, ResponseState};
 use super::super::{Exchange, LinkOrder, Over, Step};
-use super::edit;
+use super::{Extent, edit};
 use crate::clock::Tick;
 use crate::http1::{
-    Piece, ResponseFraming, ResponseHead, Version, cannot_be_response, empty_slots, head_end, parse_response,
+    Fields, Piece, ResponseFraming, ResponseHead, Version, cannot_be_response, head_end, parse_response,
+    plain_response,
 };
 use crate::limits::{HEADROOM, WINDOW_SMALL};
 use crate::stats::{Ending, Move};
@@ -50,19 +51,25 @@ impl Exchange {
     fn read_response(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
         let head_max = self.limits(worker).response_head_bytes;
         loop {
-            match head_end(window.live(), self.response_scanned) {
-                Some(length) if length <= head_max => {
-                    if let Some(step) = self.receive(window, length, worker) {
-                        return step;
+            let plain = match self.response_scanned {
+                0 => self.read_into_edits(window, Extent::Within(head_max), worker),
+                _ => None,
+            };
+            let (received, length) = match plain {
+                Some(read) => read,
+                None => match head_end(window.live(), self.response_scanned) {
+                    Some(length) if length <= head_max => self
+                        .read_into_edits(window, Extent::Exactly(length), worker)
+                        .unwrap_or((Received::Malformed, length)),
+                    None if window.live().len() < head_max && !cannot_be_response(window.live()) => {
+                        return self.read_more_of_head(window, worker);
                     }
-                }
-                None if window.live().len() < head_max && !cannot_be_response(window.live()) => {
-                    return self.read_more_of_head(window, worker);
-                }
-                Some(_) | None => {
-                    self.malformed_response(worker);
-                    return Step::Hold;
-                }
+                    Some(length) => (Received::Malformed, length),
+                    None => (Received::Malformed, 0),
+                },
+            };
+            if let Some(step) = self.receive(received, length, window, worker) {
+                return step;
             }
         }
     }
@@ -80,9 +87,14 @@ impl Exchange {
     }
 
     /// A response head is complete. `None`: it was dropped, and the next one may be here already.
-    fn receive(&mut self, window: &mut Window, length: usize, worker: &mut Worker) -> Option<Step> {
+    fn receive(
+        &mut self,
+        received: Received,
+        length: usize,
+        window: &mut Window,
+        worker: &mut Worker,
+    ) -> Option<Step> {
         self.response_scanned = 0;
-        let received = self.read_into_edits(window, length, worker);
         match received {
             Received::Malformed => {
                 self.malformed_response(worker);
@@ -138,13 +150,32 @@ impl Exchange {
         applied
     }
 
-    fn read_into_edits(&mut self, window: &Window, length: usize, worker: &mut Worker) -> Received {
-        let bytes = window.live().get(..length).unwrap_or_default();
-        let mut slots = empty_slots();
-        let Ok(head) = parse_response(bytes, &mut slots, self.asked.method, self.limits(worker).fields)
-        else {
-            return Received::Malformed;
+    /// Reads a head and notes its edits. `None`: there is no plain head; else what it calls for, and its length.
+    fn read_into_edits(
+        &mut self,
+        window: &Window,
+        extent: Extent,
+        worker: &mut Worker,
+    ) -> Option<(Received, usize)> {
+        let live = window.live();
+        let mut fields = Fields::new();
+        let (to, fields_max) = (self.asked.method, self.limits(worker).fields);
+        let head = match extent {
+            Extent::Exactly(length) => {
+                let bytes = live.get(..length).unwrap_or_default();
+                match parse_response(bytes, &mut fields, to, fields_max) {
+                    Ok(head) => head,
+                    Err(_) => return Some((Received::Malformed, length)),
+                }
+            }
+            Extent::Within(most) => {
+                plain_response(live.get(..most).unwrap_or(live), &mut fields, to, fields_max)?
+            }
         };
+        Some((self.consider_response(&head, worker), head.bytes.len()))
+    }
+
+    fn consider_response(&mut self, head: &ResponseHead<'_>, worker: &mut Worker) -> Received {
         if head.status == 101 {
             // A host that switches before it has the whole request speaks of something else.
             let waited_for = self.asked.upgrade && self.machine.request() == RequestState::Paused;
@@ -155,7 +186,7 @@ impl Exchange {
             self.persist = false;
             self.link_persists = false;
             self.replayable = false;
-            self.edit_response(&head, worker);
+            self.edit_response(head, worker);
             return Received::Switched;
         }
         if head.is_interim() {
@@ -164,7 +195,7 @@ impl Exchange {
             if self.asked.version == Version::Http10 {
                 return Received::Dropped;
             }
-            edit::interim(&head, &mut worker.scratch);
+            edit::interim(head, &mut worker.scratch);
             return Received::Interim;
         }
         if self.calls_for_retry(head.status)
@@ -173,8 +204,8 @@ impl Exchange {
             return Received::Retry;
         }
         // Where nobody else can be asked, the client gets this answer.
-        self.take_final(&head, worker);
-        self.edit_response(&head, worker);
+        self.take_final(head, worker);
+        self.edit_response(head, worker);
         Received::Final(head.framing)
     }
 

@@ -22,7 +22,7 @@ use super::error::{Placed, Problems};
 use super::gloo::ListenerOption;
 use super::homing::{ActionModel, ClusterModel, ForwardModel, HostModel, Listener, Model, Route, Upstream};
 use super::session::SessionModel;
-use super::{Bind, BindAddress, Resolve, Settings, default_workers};
+use super::{Bind, BindAddress, Resolve, Settings, WATCH, default_workers};
 
 /// Compiles `model` with the sessions that `options` bind to its listeners. The value is only good if no problem
 /// was noted.
@@ -58,6 +58,7 @@ pub(super) fn compile(
         workers: model.workers.unwrap_or_else(default_workers),
         runtime: model.runtime.unwrap_or_default(),
         access_log: model.access_log,
+        watch: model.watch.unwrap_or(WATCH),
     })
 }
 
@@ -217,7 +218,7 @@ impl<'m> Compiler<'m, '_> {
                     continue;
                 }
                 let cell = Arc::new(HostCell::new(host.health, host.admission));
-                hosts.push(HostSpec { endpoint, weight: host.weight, cell });
+                hosts.push(HostSpec { endpoint, weight: host.weight, priority: host.priority, cell });
             }
         }
         let spec = ClusterSpec {
@@ -277,7 +278,13 @@ impl<'m> Compiler<'m, '_> {
         let sessions: Vec<_> =
             routes.iter().map(|route| self.sessions(route, inherited, &listener.marks)).collect();
         let name = listener.name.value.as_str().into();
-        CoreListener { name, routes: self.table(routes, &sessions), marks: listener.marks.clone() }
+        CoreListener {
+            name,
+            routes: self.table(routes, &sessions),
+            marks: listener.marks.clone(),
+            connections: listener.connections,
+            gate: Arc::default(),
+        }
     }
 
     fn unused_routes(&mut self) {

@@ -72,6 +72,7 @@ impl Flags {
                 address: Placed { value: address, at },
                 session: session.clone(),
                 marks: Marks::default(),
+                connections: 0,
                 routes: None,
             })
         });
@@ -81,7 +82,7 @@ impl Flags {
             let value =
                 parse_upstream(text).inspect_err(|(what, remedy)| problems.add(&at, what, remedy)).ok()?;
             let (health, admission) = (Health::default(), Admission::default());
-            Some(HostModel { address: Placed { value, at }, weight: 1, health, admission })
+            Some(HostModel { address: Placed { value, at }, weight: 1, priority: 0, health, admission })
         });
         let hosts = hosts.collect();
         let at = At::option("--upstream");
@@ -102,6 +103,7 @@ impl Flags {
             workers: None,
             runtime: None,
             access_log: None,
+            watch: None,
         }
     }
 

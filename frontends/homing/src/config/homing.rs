@@ -44,6 +44,7 @@ pub(super) struct Model {
     pub(super) workers: Option<usize>,
     pub(super) runtime: Option<Runtime>,
     pub(super) access_log: Option<AccessLog>,
+    pub(super) watch: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub(super) struct Listener {
     pub(super) address: Placed<BindAddress>,
     pub(super) session: Option<Placed<SessionModel>>,
     pub(super) marks: Marks,
+    /// Most client connections; zero: no cap of its own.
+    pub(super) connections: u32,
     pub(super) routes: Option<Vec<Route>>,
 }
 
@@ -108,6 +111,7 @@ pub(super) struct ClusterModel {
 pub(super) struct HostModel {
     pub(super) address: Placed<Upstream>,
     pub(super) weight: u16,
+    pub(super) priority: u8,
     pub(super) health: Health,
     pub(super) admission: Admission,
 }
@@ -131,6 +135,7 @@ pub(super) fn read(document: &Node, problems: &mut Problems) -> Option<Model> {
     let workers = fields.optional("workers", problems, workers);
     let runtime = fields.optional("runtime", problems, choice(&Runtime::NAMES));
     let access_log = fields.optional("accessLog", problems, access_log);
+    let watch = fields.optional("reload", problems, reload);
     fields.finish(problems);
     let (clusters, all_clusters) = clusters.unwrap_or((Vec::new(), true));
     let (listeners, all_listeners) = listeners?;
@@ -144,15 +149,37 @@ pub(super) fn read(document: &Node, problems: &mut Problems) -> Option<Model> {
         workers,
         runtime,
         access_log,
+        watch,
     })
 }
 
 /// Most workers that can be asked for.
 pub(super) const WORKERS_MAX: usize = 1024;
+/// Envoy's bound on a host's priority.
+const PRIORITY_MAX: u8 = 127;
 
 fn workers(node: &Node, problems: &mut Problems) -> Option<usize> {
     whole(1..=WORKERS_MAX as u64)(node, problems).and_then(|count| usize::try_from(count).ok())
 }
+
+/// How often the files are looked at; zero: never.
+fn reload(node: &Node, problems: &mut Problems) -> Option<Duration> {
+    let mut fields = Fields::open(node, "`reload`", problems)?;
+    let watch = fields.required("watch", "watch: 1s", problems, |node, problems| {
+        let watch = time(node, problems)?;
+        if !watch.is_zero() && watch < WATCH_MIN {
+            let what = format!("{} is too often to look at the files", node.describe());
+            problems.add(&node.at, what, "write 10ms or more, or 0s to reload on SIGHUP alone");
+            return None;
+        }
+        Some(watch)
+    });
+    fields.finish(problems);
+    watch
+}
+
+/// The files are not looked at more often than this.
+const WATCH_MIN: Duration = Duration::from_millis(10);
 
 fn access_log(node: &Node, problems: &mut Problems) -> Option<AccessLog> {
     let mut fields = Fields::open(node, "the access log", problems)?;
@@ -184,10 +211,12 @@ fn listener(node: &Node, problems: &mut Problems) -> Option<Listener> {
     let address = fields.required("address", "address: 127.0.0.1:8080", problems, placed(bind_address));
     let session = fields.optional("statefulSession", problems, session(Dialect::Homing));
     let marks = marks(&mut fields, problems);
+    let connections = fields.optional("connections", problems, whole(0..=u32::MAX.into()));
     let routes = fields.optional("routes", problems, routes);
     fields.finish(problems);
     let (name, address) = (name?, address?);
-    Some(Listener { at: node.at.clone(), name, gateway, address, session, marks, routes })
+    let connections = connections.and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
+    Some(Listener { at: node.at.clone(), name, gateway, address, session, marks, connections, routes })
 }
 
 fn bind_address(node: &Node, problems: &mut Problems) -> Option<BindAddress> {
@@ -642,6 +671,7 @@ fn host(node: &Node, problems: &mut Problems) -> Option<HostModel> {
         return Some(HostModel {
             address,
             weight: 1,
+            priority: 0,
             health: Health::default(),
             admission: Admission::default(),
         });
@@ -649,12 +679,15 @@ fn host(node: &Node, problems: &mut Problems) -> Option<HostModel> {
     let mut fields = Fields::open(node, "a host", problems)?;
     let address = fields.required("address", "address: 10.0.0.1:80", problems, placed(upstream));
     let weight = fields.optional("weight", problems, whole(1..=u16::MAX.into()));
+    let priority = fields.optional("priority", problems, whole(0..=PRIORITY_MAX.into()));
     let status = fields.optional("health", problems, health).unwrap_or_default();
     let admissions = [Admission::Open, Admission::Draining, Admission::Leaving, Admission::Barred];
     let admission = fields.optional("admission", problems, choice(&admissions.map(|it| (it.as_str(), it))));
     fields.finish(problems);
     let weight = weight.and_then(|weight| u16::try_from(weight).ok()).unwrap_or(1);
-    Some(HostModel { address: address?, weight, health: status, admission: admission.unwrap_or_default() })
+    let priority = priority.and_then(|priority| u8::try_from(priority).ok()).unwrap_or_default();
+    let admission = admission.unwrap_or_default();
+    Some(HostModel { address: address?, weight, priority, health: status, admission })
 }
 
 fn upstream(node: &Node, problems: &mut Problems) -> Option<Upstream> {

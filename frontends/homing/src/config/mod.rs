@@ -20,6 +20,7 @@ mod session;
 mod tree;
 
 use core::fmt;
+use core::time::Duration;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -50,7 +51,12 @@ pub struct Settings {
     pub runtime: Runtime,
     /// Where requests are logged; `None`: nowhere.
     pub access_log: Option<AccessLog>,
+    /// How often the files are looked at for changes; zero: never.
+    pub watch: Duration,
 }
+
+/// How often the files are looked at where the configuration does not say.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// A listener's socket.
 #[derive(Clone, Debug)]

@@ -103,7 +103,7 @@ runtime: {runtime}
         for (port, upstream) in ports.iter_mut().zip(&upstreams) {
             *port = upstream.address.port();
         }
-        match shell::launch(self.settings(ports)?, &mut |ready| announce(ready, &self.ttl)) {
+        match shell::launch(self.settings(ports)?, None, &mut |ready| announce(ready, &self.ttl)) {
             // Somebody leaves the demo with a stream still open: nothing is lost that anybody wanted.
             Ok(()) | Err(ShellError::CutOff) => Ok(()),
             Err(error) => Err(DemoError::Shell(error)),

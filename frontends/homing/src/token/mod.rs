@@ -3,10 +3,11 @@
 use core::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use homing_core::affinity::Miss;
 use homing_core::clock::UnixSecs;
 use homing_core::field::FieldName;
 use homing_core::hosts::Endpoint;
-use homing_core::token::{self as wire, Address, Decoded, Form, Token};
+use homing_core::token::{self as wire, Address, DecodeError, Decoded, Form, Token};
 
 use crate::config::duration;
 
@@ -45,7 +46,7 @@ pub fn now() -> UnixSecs {
 /// Describes the token in `given`: a bare value, `name="value"`, a whole `set-cookie` or `cookie` line, an envelope.
 ///
 /// # Errors
-/// Why there is none in it.
+/// Why there is none in it, and what becomes of the session.
 pub fn describe(given: &str, now: UnixSecs) -> Result<String, String> {
     let mut first_error = None;
     for candidate in candidates(given) {
@@ -54,7 +55,10 @@ pub fn describe(given: &str, now: UnixSecs) -> Result<String, String> {
             Err(error) => first_error = first_error.or(Some(error)),
         }
     }
-    Err(first_error.unwrap_or_else(|| "the value is empty".into()))
+    let error = first_error.unwrap_or(DecodeError::Empty);
+    let miss = if error == DecodeError::Empty { Miss::Absent } else { Miss::Malformed };
+    let verdict = format!("the session is placed anew (reason placed.{}), strict or not", miss.as_str());
+    Err(format!("no token: {error}\nverdict:  {verdict}"))
 }
 
 /// Mints a token.
@@ -141,9 +145,9 @@ fn is_envelope(text: &str) -> bool {
     text.split(';').skip(1).any(|piece| piece.starts_with("UV:"))
 }
 
-fn decode(value: &str) -> Result<Decoded, String> {
+fn decode(value: &str) -> Result<Decoded, DecodeError> {
     let read = if is_envelope(value) { wire::decode_envelope } else { wire::decode_cookie };
-    read(value.as_bytes()).map_err(|error| error.to_string())
+    read(value.as_bytes())
 }
 
 fn report(value: &str, decoded: &Decoded, now: UnixSecs) -> String {
@@ -172,12 +176,16 @@ fn report(value: &str, decoded: &Decoded, now: UnixSecs) -> String {
     let verdict = if canonical {
         verdict
     } else {
-        "no host is ever called so: the session counts as gone (placed anew, or refused when strict)".into()
+        "no host is ever called so: the session is placed anew (reason placed.gone); strict: refused (refused.gone)"
+            .into()
     };
     let _ = write!(text, "verdict:  {verdict}");
     text
 }
 
+/// What becomes of a session whose token is good, by the names that the access log uses.
+const GOOD: &str = "good: the session goes to this host (reason pinned) if it is in the cluster and allowed; else it is \
+                    placed anew (placed.gone, placed.barred), and refused when strict (refused.gone, refused.barred)";
 /// A token that Envoy before 1.39 wrote carries seconds since boot; wall clocks passed this in 1973.
 const UPTIME_MAX: u64 = 100_000_000;
 /// Seconds never get so large within 3,000 years, milliseconds are.
@@ -186,10 +194,7 @@ const MILLIS_MIN: u64 = 100_000_000_000;
 /// The expiry in words, and what would be thought of it.
 fn expiry(expires: Option<UnixSecs>, now: UnixSecs) -> (String, String) {
     let Some(expires) = expires.map(UnixSecs::get) else {
-        return (
-            "never".into(),
-            "good: the session goes to this host if it is in the cluster and allowed".into(),
-        );
+        return ("never".into(), GOOD.into());
     };
     let anew = "the session is placed anew (reason placed.expired), strict or not";
     if i64::try_from(expires).is_err() {
@@ -211,11 +216,10 @@ fn expiry(expires: Option<UnixSecs>, now: UnixSecs) -> (String, String) {
         return (words, format!("expired: {anew}"));
     }
     let words = format!("{expires} = {date}, in {}", span(expires - now));
-    let good = "good: the session goes to this host if it is in the cluster and allowed";
     if expires >= MILLIS_MIN {
-        return (words, format!("{good}. It looks like milliseconds, but is read as seconds"));
+        return (words, format!("{GOOD}. It looks like milliseconds, but is read as seconds"));
     }
-    (words, good.into())
+    (words, GOOD.into())
 }
 
 /// A length in its two largest units: `42 s`, `3 h`, `1 d 18 h`.

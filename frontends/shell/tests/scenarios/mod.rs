@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homing_core::hosts::Endpoint;
-use homing_core::limits::Limits;
+use homing_core::limits::{IDLE_WINDOWS, Limits};
 use homing_core::stats::Ending;
 use homing_core::worker::Phase;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -31,7 +31,8 @@ macro_rules! every_scenario {
             a_full_host_makes_requests_wait, a_full_queue_is_503, a_unix_socket_is_a_host,
             many_connections_are_served_side_by_side, a_slow_reader_gets_everything,
             a_connection_that_changes_hosts_leaves_its_link_to_others,
-            a_resting_connection_leaves_its_link_to_others, a_reader_that_leaves_is_noticed,
+            a_resting_connection_leaves_its_link_to_others, a_crowd_between_requests_is_served_on,
+            a_reader_that_leaves_is_noticed,
             a_slow_request_head_is_408, a_slow_response_is_504, an_idle_connection_is_closed,
             a_connection_that_is_never_made_is_503, a_wait_for_a_full_host_ends,
             running_out_of_descriptors_is_survived, a_request_is_sent_again_while_its_body_is_awaited
@@ -423,6 +424,19 @@ pub fn a_resting_connection_leaves_its_link_to_others(run: Run) {
     assert_eq!(second.get("/").field("x-link"), Some("1"));
     assert_eq!(first.get("/").field("x-link"), Some("1"));
     assert_eq!(proxy.stop().dialed.get(), 1);
+}
+
+/// More of them than may hold a buffer while nothing comes.
+pub fn a_crowd_between_requests_is_served_on(run: Run) {
+    let (mut proxy, _upstream) = pair(run);
+    let mut crowd: Vec<_> = (0..IDLE_WINDOWS + 20).map(|_| proxy.client()).collect();
+    for _ in 0..3 {
+        for client in &mut crowd {
+            assert_eq!(client.get("/").status(), "200");
+        }
+    }
+    drop(crowd);
+    assert_eq!(proxy.ended(Ending::Complete), 3 * (IDLE_WINDOWS as u64 + 20));
 }
 
 pub fn a_reader_that_leaves_is_noticed(run: Run) {

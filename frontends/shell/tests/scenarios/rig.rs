@@ -19,7 +19,7 @@ use homing_core::route::{
 use homing_core::snapshot::{Listener, Marks, Snapshot};
 use homing_core::stats::{Counters, Ending};
 use homing_core::worker::{Control, Phase};
-use homing_shell::Job;
+use homing_shell::{Clock, Job};
 use socket2::Socket;
 
 /// A shell's entry point.
@@ -47,7 +47,7 @@ impl Proxy {
         let thread = spawn(move || {
             let (control, counters) = job_parts;
             let listeners = vec![(ListenerId(0), Socket::from(listener))];
-            run(Job { listeners, control, counters, log: None, seed: 1 })
+            run(Job { listeners, control, counters, log: None, seed: 1, clock: Clock::start() })
         });
         Self { address, control, counters, thread: Some(thread) }
     }
@@ -86,7 +86,12 @@ impl Drop for Proxy {
 
 /// One listener, one route, one cluster of these hosts, no affinity.
 pub fn snapshot(hosts: &[Endpoint], limits: Limits) -> Snapshot {
-    let host = |endpoint: &Endpoint| HostSpec { endpoint: endpoint.clone(), weight: 1, cell: Arc::default() };
+    let host = |endpoint: &Endpoint| HostSpec {
+        endpoint: endpoint.clone(),
+        weight: 1,
+        priority: 0,
+        cell: Arc::default(),
+    };
     let cluster = Cluster::compile(ClusterSpec {
         name: "hosts".into(),
         hosts: hosts.iter().map(host).collect(),
@@ -117,6 +122,8 @@ pub fn snapshot(hosts: &[Endpoint], limits: Limits) -> Snapshot {
             name: "test".into(),
             routes: RouteTable { virtual_hosts: vec![all] },
             marks: Marks::default(),
+            connections: 0,
+            gate: Arc::default(),
         }],
         policies: Vec::new(),
         clusters: vec![cluster.unwrap()],

@@ -1,0 +1,266 @@
+//! Plain heads, in one pass: every head that a well-behaved peer sends.
+//!
+//! What is not plain (bare LF, a folded line, an odd byte, a head that is not whole yet) is none of this file's business:
+//! it is left to the parser, which knows what is wrong. So nothing is accepted here that the parser refuses, and nothing
+//! is read differently; the fuzz targets of heads hold both to one strict reference.
+//!
+//! ```text
+//! GET /path HTTP/1.1 CR LF        request_line │ status_line
+//! name: value CR LF               fields: one walk finds where a line ends, checks it, and tells what it means
+//! CR LF
+//! ```
+
+use super::head::{Field, Fields, Survey, Version};
+use super::wide;
+use crate::field::is_token_byte;
+
+/// Which bytes names and methods are made of.
+static TOKEN: [bool; 256] = table(Set::Token);
+/// Which bytes targets are made of: RFC 3986 has no fragment in one (RFC 9112 §3.2).
+static TARGET: [bool; 256] = table(Set::Target);
+
+/// Which bytes a `reg-name` is made of, percent escapes aside: unreserved and sub-delims (RFC 3986 §3.2.2).
+pub(super) static NAME: [bool; 256] = table(Set::Name);
+
+/// The parts of a first line, and where the next line begins.
+pub(super) struct RequestLine<'b> {
+    pub(super) method: &'b [u8],
+    pub(super) target: &'b [u8],
+    pub(super) version: Version,
+    pub(super) end: usize,
+}
+
+/// The parts of a first line, and where the next line begins.
+pub(super) struct StatusLine {
+    pub(super) version: Version,
+    pub(super) status: u16,
+    pub(super) end: usize,
+}
+
+/// RFC 9112 §3: `method SP target SP version CRLF`.
+#[inline]
+pub(super) fn request_line(bytes: &[u8]) -> Option<RequestLine<'_>> {
+    let (method, rest) = bytes.split_at_checked(run(bytes, &TOKEN))?;
+    let rest = rest.strip_prefix(b" ")?;
+    let (target, rest) = rest.split_at_checked(run(rest, &TARGET))?;
+    let version = match rest.first_chunk::<11>()? {
+        b" HTTP/1.1\r\n" => Version::Http11,
+        b" HTTP/1.0\r\n" => Version::Http10,
+        _ => return None,
+    };
+    let end = method.len() + 1 + target.len() + 11;
+    (!method.is_empty() && !target.is_empty()).then_some(RequestLine { method, target, version, end })
+}
+
+/// RFC 9112 §4: `version SP status SP [reason] CRLF`, the last space optional.
+#[inline]
+pub(super) fn status_line(bytes: &[u8]) -> Option<StatusLine> {
+    let (front, rest) = bytes.split_first_chunk::<12>()?;
+    let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor, b' ', a @ b'1'..=b'9', b, c] = *front else {
+        return None;
+    };
+    let version = match minor {
+        b'0' => Version::Http10,
+        b'1' => Version::Http11,
+        _ => return None,
+    };
+    let digit = |byte: u8| byte.is_ascii_digit().then(|| u16::from(byte - b'0'));
+    let status = digit(a)? * 100 + digit(b)? * 10 + digit(c)?;
+    if !matches!(rest.first(), Some(b' ' | b'\r')) {
+        return None;
+    }
+    let reason = value_len(rest)?;
+    let ends = rest.get(reason.len..).is_some_and(|rest| rest.starts_with(b"\r\n"));
+    let end = front.len() + reason.len + 2;
+    (ends && !reason.tab).then_some(StatusLine { version, status, end })
+}
+
+/// Reads the lines from `at` up to the empty one into `fields`, at most `max`, and surveys them. Returns where the head
+/// ends.
+#[inline]
+pub(super) fn fields<'b>(
+    bytes: &'b [u8],
+    at: usize,
+    max: usize,
+    fields: &mut Fields<'b>,
+    survey: &mut Survey<'b>,
+) -> Option<usize> {
+    let mut rest = bytes.get(at..)?;
+    loop {
+        if let [b'\r', b'\n', behind @ ..] = rest {
+            return Some(bytes.len() - behind.len());
+        }
+        let (name, value) = rest.split_at_checked(name_len(rest))?;
+        let [b':', value @ ..] = value else { return None };
+        let Stretch { len, tab } = value_len(value)?;
+        let (value, behind) = value.split_at_checked(len)?;
+        let [b'\r', b'\n', behind @ ..] = behind else { return None };
+        if name.is_empty() || fields.len() >= max {
+            return None;
+        }
+        rest = behind;
+        let field = Field { name, value: trimmed(value) };
+        survey.note(&field, tab);
+        fields.push(field);
+    }
+}
+
+/// How many bytes from the front can be a field name's.
+#[inline]
+fn name_len(bytes: &[u8]) -> usize {
+    let plain = wide::name_run(bytes);
+    match bytes.get(plain) {
+        Some(b':') => plain,
+        // A rare byte, or a long name, or one at the end of what was received.
+        _ => plain + run(bytes.get(plain..).unwrap_or_default(), &TOKEN),
+    }
+}
+
+/// How far the bytes of a value go.
+struct Stretch {
+    len: usize,
+    /// There is a tab among them.
+    tab: bool,
+}
+
+/// Up to the first control byte that is no tab (RFC 9110 §5.5). `None`: there is none yet.
+#[inline]
+fn value_len(bytes: &[u8]) -> Option<Stretch> {
+    match wide::until_control(bytes) {
+        Ok(len) if bytes.get(len) == Some(&b'\r') => Some(Stretch { len, tab: false }),
+        Ok(len) | Err(len) => odd_value_len(bytes, len),
+    }
+}
+
+/// The same, byte by byte, from `at` on: behind a tab, and for the last few bytes received.
+fn odd_value_len(bytes: &[u8], at: usize) -> Option<Stretch> {
+    let mut tab = false;
+    let rest = bytes.get(at..)?.iter().position(|&byte| {
+        tab |= byte == b'\t';
+        is_control(byte) && byte != b'\t'
+    })?;
+    Some(Stretch { len: at + rest, tab })
+}
+
+#[inline]
+const fn is_control(byte: u8) -> bool {
+    byte < b' ' || byte == 0x7f
+}
+
+/// Without the white space around it (RFC 9112 §5.1).
+#[inline]
+const fn trimmed(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// How many bytes from the front are in `table`.
+#[inline]
+fn run(bytes: &[u8], table: &[bool; 256]) -> usize {
+    bytes.iter().position(|&byte| !is_in(byte, table)).unwrap_or(bytes.len())
+}
+
+/// Whether `byte` is in `table`.
+#[inline]
+pub(super) fn is_in(byte: u8, table: &[bool; 256]) -> bool {
+    table.get(usize::from(byte)).copied().unwrap_or(false)
+}
+
+/// What a table is made from.
+enum Set {
+    Token,
+    Target,
+    Name,
+}
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn table(set: Set) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = match set {
+            Set::Token => is_token_byte(byte),
+            Set::Target => byte.is_ascii_graphic() && byte != b'#',
+            Set::Name => {
+                let marks = b"-._~!$&'()*+,;=";
+                let mut at = 0;
+                while at < marks.len() && marks[at] != byte {
+                    at += 1;
+                }
+                byte.is_ascii_alphanumeric() || at < marks.len()
+            }
+        };
+        if byte == u8::MAX {
+            return table;
+        }
+        byte += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Method, head_end, parse_request, parse_response, plain_request, plain_response};
+    use super::*;
+    use crate::limits::FIELDS_MAX;
+
+    const REQUEST: &[u8] = b"GET /a?b=c%20d HTTP/1.1\r\nHost: a.example:80\r\nAccept:\ttext/html \r\n\
+        Cookie: sid=\"abc\"; x=y\r\nX-Empty:\r\nContent-Length: 5\r\n\r\nhello";
+    const RESPONSE: &[u8] =
+        b"HTTP/1.1 200 OK\r\nDate: x\r\nServer: s\xe9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+
+    /// What is plain is read as the parser reads it; returns whether it was.
+    fn agree(bytes: &[u8]) -> bool {
+        let (mut plain_fields, mut fields) = (Fields::new(), Fields::new());
+        let end = head_end(bytes, 0);
+        let length = end.unwrap_or(bytes.len());
+        let context = bytes.escape_ascii();
+        let request = plain_request(bytes, &mut plain_fields, FIELDS_MAX).map(|head| format!("{head:?}"));
+        let parsed = parse_request(&bytes[..length], &mut fields, FIELDS_MAX).map(|head| format!("{head:?}"));
+        assert!(request.is_none() || request == parsed.ok(), "{context}");
+        let (mut plain_fields, mut fields) = (Fields::new(), Fields::new());
+        let response = plain_response(bytes, &mut plain_fields, Method::Get, FIELDS_MAX);
+        let response = response.map(|head| format!("{head:?}"));
+        let parsed = parse_response(&bytes[..length], &mut fields, Method::Get, FIELDS_MAX);
+        assert!(response.is_none() || response == parsed.ok().map(|head| format!("{head:?}")), "{context}");
+        request.is_some() || response.is_some()
+    }
+
+    #[test]
+    fn ordinary_heads_are_plain_and_no_part_of_one_is() {
+        for head in [REQUEST, RESPONSE] {
+            let end = head_end(head, 0).unwrap();
+            for cut in 0..=head.len() {
+                assert_eq!(agree(&head[..cut]), cut >= end, "{cut} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_in_every_place_is_read_as_the_parser_reads_it() {
+        let mut plain = 0;
+        for head in [REQUEST, RESPONSE] {
+            for place in 0..head_end(head, 0).unwrap() {
+                for byte in 0..=u8::MAX {
+                    let mut other = head.to_vec();
+                    other[place] = byte;
+                    plain += u32::from(agree(&other));
+                    other.insert(place, byte);
+                    plain += u32::from(agree(&other));
+                }
+            }
+        }
+        assert!(plain > 10_000, "{plain} of the changed heads are plain");
+    }
+
+    #[test]
+    fn more_fields_than_allowed_are_not_plain() {
+        let head = b"GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n";
+        assert!(plain_request(head, &mut Fields::new(), 2).is_some());
+        assert!(plain_request(head, &mut Fields::new(), 1).is_none());
+    }
+}
