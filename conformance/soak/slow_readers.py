@@ -8,7 +8,8 @@ client sends BODY bytes as fast as it can, and the host reads one byte a second.
 sampled all the while; then some hundreds read as fast as they can, and what was held back must arrive whole and unchanged.
 
   bound   what Homing holds, above what it held before, is at most one large window per connection (the direction
-          that is held back), 5 KiB of bookkeeping, and the pool of empty windows that each worker keeps
+          that is held back), 5 KiB of bookkeeping, and the pool of empty windows that each worker keeps: a tighter
+          bound than the one of docs/configuration.md, which counts both directions
   flat    the last sample is at most 1.02 times the first one after all had connected, give or take 1 MiB
   whole   every body that is read to its end is what was sent
   free    descriptors go back to what they were

@@ -13,6 +13,7 @@ of JSON with them and the outcomes goes to the report. At the end, for each runt
   descriptors   when all clients have left and the time-outs have passed, as many are open as before the first client
   accounts      every request has the one line of the access log that it is owed, with the status its client saw, or a
                 stated reason for none; no session moved silently, no bytes of one request in another, no client hung
+  reload        with --reload: every signal was answered by a new configuration in force, and none was refused
   exit          SIGTERM ends it with status 0
 
 Loopback only, Python 3.10 and no packages. What comes of one seed differs in timing from run to run. Exit status: 0 all
@@ -25,6 +26,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import statistics
 import subprocess
@@ -216,7 +218,7 @@ def wait_for_quiet(subjects):
         time.sleep(0.2)
 
 
-def verdict(subject, options):
+def verdict(subject, options, reloads):
     """Prints the accounts of one runtime; whether all is well."""
     ledger, well = subject.ledger, True
 
@@ -241,6 +243,11 @@ def verdict(subject, options):
     check("accounts", ledger.complaint_count == 0 and ledger.requests > 0, figures)
     for complaint in ledger.complaints:
         print(f"     {complaint}")
+    if reloads:
+        said = collections.Counter(re.findall(r"reload\.[a-z_]+", subject.homing.said()))
+        taken = said["reload.applied"] + said["reload.unchanged"]
+        holds = said["reload.applied"] > 0 and taken >= reloads and said["reload.rejected"] == 0
+        check("reload", holds, f"{reloads} signals: {dict(said)}")
     check("exit", subject.status == 0, f"status {subject.status}")
     return well
 
@@ -299,7 +306,7 @@ def main():
         outcomes(subjects, lambda ledger: ledger.outcomes)
         print("  what clients saw")
         outcomes(subjects, lambda ledger: ledger.seen)
-        return 0 if all([verdict(subject, options) for subject in subjects]) else 1
+        return 0 if all([verdict(subject, options, churn.reloaded) for subject in subjects]) else 1
     finally:
         for subject in subjects:
             if getattr(subject, "crowd", None) and subject.crowd.is_alive():
