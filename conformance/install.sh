@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what the scripts in conformance need: for clients/ a Chromium, and Python packages in .cache/venv of the
-# repository; for matrix/ nginx and HAProxy. Running it again installs only what is missing. Needs Debian or Ubuntu for
-# the browser and the proxies, and python3 with venv; CHROMIUM=/path/to/chrome uses a browser that is there already.
+# Installs what the scripts in conformance need: for clients/ a Chromium, slowhttptest, Node, and packages for Python and
+# Node in .cache of the repository; for matrix/ nginx and HAProxy. Running it again installs only what is missing. Needs
+# Debian or Ubuntu for the programs, and python3 with venv; CHROMIUM=/path/to/chrome uses a browser that is there already.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -30,25 +30,37 @@ fi
 if ! "$venv/bin/python" -c '' 2>/dev/null; then
     python3 -m venv --clear "$venv"
 fi
-if ! "$venv/bin/python" -c 'import requests, websockets.sync.client' 2>/dev/null; then
-    "$venv/bin/pip" install --quiet --disable-pip-version-check 'websockets>=15,<17' 'requests>=2.32,<3'
+if ! "$venv/bin/python" -c 'import aiohttp, httpx, requests, websockets.sync.client' 2>/dev/null; then
+    "$venv/bin/pip" install --quiet --disable-pip-version-check \
+        'websockets>=15,<17' 'requests>=2.32,<3' 'httpx>=0.28,<1' 'aiohttp>=3.11,<4'
 fi
 if ! "$venv/bin/python" -c 'import mcp.client.sse' 2>/dev/null; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check 'mcp>=1.23,<2'
 fi
 
+# Debian's packages of these names; npm also stands for Node, which its package brings.
 PATH=$PATH:/usr/sbin
-for proxy in nginx haproxy; do
-    command -v "$proxy" >/dev/null && continue
+for program in nginx haproxy slowhttptest npm; do
+    command -v "$program" >/dev/null && continue
     if ! command -v apt-get >/dev/null; then
-        echo "install.sh: no $proxy and no apt-get; install $proxy" >&2
+        echo "install.sh: no $program and no apt-get; install $program" >&2
         exit 1
     fi
     as_root apt-get update -q
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$proxy"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$program"
 done
+
+node_home="$root/.cache/node"
+if ! node -e 'const { createRequire } = require("node:module"); const find = createRequire(process.argv[1] + "/");
+    for (const name of ["socket.io", "socket.io-client", "undici", "tough-cookie"]) find.resolve(name)' "$node_home" 2>/dev/null; then
+    mkdir -p "$node_home"
+    npm install --silent --no-audit --no-fund --prefix "$node_home" \
+        'socket.io@^4.8' 'socket.io-client@^4.8' 'undici@^6' 'tough-cookie@^5'
+fi
 
 "${CHROMIUM:-chromium}" --version
 nginx -v
 haproxy -v | head -n 1
-"$venv/bin/python" -c 'import requests, websockets; print("websockets", websockets.__version__, "requests", requests.__version__)'
+"$venv/bin/pip" --disable-pip-version-check list 2>/dev/null | grep -E '^(aiohttp|httpx|requests|websockets) '
+echo "node $(node --version)"
+npm ls --prefix "$node_home" --depth 0 2>/dev/null | tail -n +2
