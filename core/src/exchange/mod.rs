@@ -240,6 +240,8 @@ pub struct Exchange {
     dial_queued: bool,
     /// Idle for long enough to give up the buffer and the link.
     resting: bool,
+    /// The client has spoken after a rest: the next fill brings something.
+    stirred: bool,
     /// The client's side is read although a response is awaited.
     watching: bool,
     order: Option<LinkOrder>,
@@ -285,6 +287,7 @@ impl Exchange {
             dial_expired: false,
             dial_queued: false,
             resting: false,
+            stirred: false,
             watching: false,
             order: None,
             over: None,
@@ -293,6 +296,12 @@ impl Exchange {
             response_due: Tick::NEVER,
             draft: worker.log.is_some().then(Box::default),
         }
+    }
+
+    /// The client's socket became readable after a [`Step::Rest`]. For shells that begin anew then; the others fill, and
+    /// report it as ever.
+    pub fn stir(&mut self) {
+        self.stirred = true;
     }
 
     /// What the request direction wants. `window` is the inbound one, at rest.
@@ -332,6 +341,7 @@ impl Exchange {
         match direction {
             Direction::Request if count == 0 => self.client_closed(worker),
             Direction::Request => {
+                self.stirred = false;
                 window.commit(count);
                 self.request_progress(worker);
             }

@@ -80,14 +80,16 @@ pub(crate) async fn serve(
     client: String,
     mut stream: TcpStream,
 ) {
+    let mut rested = false;
     loop {
         // Boxed, so that a resting connection's task is small.
-        let (end, returned) = Box::pin(busy(&shell, key, id, &client, stream)).await;
+        let (end, returned) = Box::pin(busy(&shell, key, id, &client, stream, rested)).await;
         match (end, returned) {
             (End::Rest, Some(whole)) => stream = whole,
             (End::Over(_) | End::Rest, _) => break,
         }
-        if !rest(&shell, key, &stream).await {
+        rested = rest(&shell, key, &stream).await;
+        if !rested {
             break;
         }
     }
@@ -134,12 +136,17 @@ async fn busy(
     id: ListenerId,
     client: &str,
     stream: TcpStream,
+    rested: bool,
 ) -> (End, Option<TcpStream>) {
     let descriptor = Descriptor::of(stream.as_raw_fd());
     let exchange = {
         let mut state = shell.state.borrow_mut();
         state.worker.now = shell.clock.now();
-        Exchange::new(id, client, &state.worker)
+        let mut exchange = Exchange::new(id, client, &state.worker);
+        if rested {
+            exchange.stir();
+        }
+        exchange
     };
     let conn = Conn {
         shell: Rc::clone(shell),
