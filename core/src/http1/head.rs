@@ -211,7 +211,7 @@ impl<'h> Survey<'h> {
 
     /// Takes note of one field; `tab`: there is one beside or in its value. By length first: most fields are told apart
     /// without looking at their bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn note(&mut self, field: &Field<'h>, tab: bool) {
         match field.name.len() {
             2 if is(field, b"te") => self.te(field.value),

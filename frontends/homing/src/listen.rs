@@ -27,20 +27,24 @@ pub(crate) fn open(address: &BindAddress, workers: usize) -> io::Result<(Vec<Soc
 }
 
 fn tcp(address: SocketAddr, workers: usize) -> io::Result<(Vec<Socket>, BindAddress)> {
-    // Without the flag, the kernel says whether anybody else is there.
-    let probe = tcp_socket(address, false)?;
+    // Without the flag, the kernel says whether anybody else is there. The probe does not listen: a client that connected
+    // to it would be reset.
+    let probe = bound(address, false)?;
     let address = probe.local_addr()?.as_socket().unwrap_or(address);
     let sockets = if cfg!(target_os = "linux") {
         drop(probe);
-        (0..workers).map(|_| tcp_socket(address, true)).collect::<io::Result<Vec<_>>>()?
+        (0..workers).map(|_| bound(address, true)).collect::<io::Result<Vec<_>>>()?
     } else {
         // Elsewhere the flag does not spread connections: workers share one socket.
         shared(probe, workers)?
     };
+    for socket in &sockets {
+        socket.listen(BACKLOG)?;
+    }
     Ok((sockets, BindAddress::Tcp(address)))
 }
 
-fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+fn bound(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         // `[::]` and `0.0.0.0` are two addresses, so that both can be configured.
@@ -50,7 +54,6 @@ fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     socket.set_reuse_port(reuse_port)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket)
 }
 
