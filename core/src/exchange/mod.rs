@@ -240,8 +240,8 @@ pub struct Exchange {
     dial_queued: bool,
     /// Idle for long enough to give up the buffer and the link.
     resting: bool,
-    /// The client has spoken after a rest: the next fill brings something.
-    stirred: bool,
+    /// Bytes wait at the socket: the next thing to do is to read them.
+    woken: bool,
     /// The client's side is read although a response is awaited.
     watching: bool,
     order: Option<LinkOrder>,
@@ -287,7 +287,7 @@ impl Exchange {
             dial_expired: false,
             dial_queued: false,
             resting: false,
-            stirred: false,
+            woken: false,
             watching: false,
             order: None,
             over: None,
@@ -296,12 +296,6 @@ impl Exchange {
             response_due: Tick::NEVER,
             draft: worker.log.is_some().then(Box::default),
         }
-    }
-
-    /// The client's socket became readable after a [`Step::Rest`]. For shells that begin anew then; the others fill, and
-    /// report it as ever.
-    pub fn stir(&mut self) {
-        self.stirred = true;
     }
 
     /// What the request direction wants. `window` is the inbound one, at rest.
@@ -341,7 +335,6 @@ impl Exchange {
         match direction {
             Direction::Request if count == 0 => self.client_closed(worker),
             Direction::Request => {
-                self.stirred = false;
                 window.commit(count);
                 self.request_progress(worker);
             }
@@ -445,6 +438,13 @@ impl Exchange {
     /// Whether the connection has ended, and how.
     pub fn over(&self) -> Option<Over> {
         self.over
+    }
+
+    /// For a shell that waited by itself while the connection rested, and begins this exchange because the client spoke.
+    /// What waits is read, however many windows are lent: a connection that rested again unread would be woken again
+    /// at once, for as long as the crowd lasts.
+    pub fn woken(&mut self) {
+        self.woken = true;
     }
 
     /// What to do with the upstream link, said once.
@@ -578,6 +578,7 @@ impl Exchange {
         self.dechunk = false;
         self.truncated = false;
         self.resting = false;
+        self.woken = false;
         self.watching = false;
         self.scanned = 0;
         self.response_scanned = 0;
