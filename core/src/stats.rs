@@ -138,7 +138,7 @@ pub struct Outcome {
     pub ending: Ending,
 }
 
-/// Envoy's counters, derived so that dashboards survive a migration (SEMANTICS 7).
+/// Envoy's counters, derived so that dashboards survive a migration (conformance §2.1).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum EnvoyCounter {
     /// The token's host answered.
@@ -261,7 +261,7 @@ impl Outcome {
         REASONS.get(self.reason_index()).copied().unwrap_or("unmanaged")
     }
 
-    /// The counter Envoy would have incremented (SEMANTICS 7), if any.
+    /// The counter Envoy would have incremented (conformance §2.1), if any.
     pub const fn envoy_counter(&self) -> Option<EnvoyCounter> {
         match (self.scope, self.fate) {
             (Scope::Unmanaged | Scope::Disabled, _) => None,

@@ -280,7 +280,7 @@ pub(super) struct FullHost {
     #[serde(default)]
     pub(super) priority: u8,
     pub(super) weight: Option<u16>,
-    // Names and further addresses never match (SEMANTICS 5.1).
+    // Names and further addresses never match (addr-082 to addr-091).
     #[serde(rename = "hostname")]
     _hostname: Option<String>,
     #[serde(default, rename = "additional")]

@@ -128,7 +128,7 @@ impl Setup {
         Self { snapshot: Arc::new(snapshot), counted: Vec::new(), stateless: false }
     }
 
-    /// Whether Envoy has counters for requests under this policy (SEMANTICS 6 and 7).
+    /// Whether Envoy has counters for requests under this policy (conformance §2.1).
     pub fn is_counted(&self, session: Session) -> bool {
         match session {
             Session::Policy(id) => self.counted.get(id.0 as usize).copied().unwrap_or(false),
@@ -286,7 +286,7 @@ impl Builder<'_> {
         Ok(Setting(Session::Policy(id)))
     }
 
-    /// What a more specific place says; its key is the filter's name in the chain (SEMANTICS 6).
+    /// What a more specific place says; its key is the filter's name in the chain (pr-046, pr-047).
     fn overridden(&mut self, overrides: &Overrides) -> Result<Option<Setting>, Refusal> {
         let key = match self.vector.config.filters_before.as_slice() {
             [only] => only.name.as_str(),

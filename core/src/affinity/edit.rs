@@ -52,7 +52,7 @@ impl Found {
     /// What happens to the `nth` line of the request's session field (0 is the first) on its way upstream;
     /// `out` is cleared and filled for [`LineEdit::Write`].
     ///
-    /// An envelope is unwrapped whether its address is good or not (SEMANTICS 4.2), a cookie hidden when so configured.
+    /// An envelope is unwrapped whether its address is good or not (conformance §1.6), a cookie hidden when so configured.
     #[inline]
     pub fn edit_line(&self, policy: &Policy, nth: usize, value: &[u8], out: &mut Vec<u8>) -> LineEdit {
         match &policy.carrier {
@@ -69,7 +69,7 @@ impl Routed {
     /// `out` is cleared and filled with the value to write.
     ///
     /// A cookie is set, and a header replaced, when the request had no usable token or one that differs from `address`
-    /// byte for byte (SEMANTICS 2.4, 3.2); a cookie also when it is to be renewed, which Envoy does not know. One line of
+    /// byte for byte (conformance §1.7); a cookie also when it is to be renewed, which Envoy does not know. One line of
     /// an envelope's field is always wrapped, none and several never (4.1). An address longer than
     /// [`crate::limits::ADDRESS_MAX`] cannot be minted and changes nothing; a [`crate::hosts::Cluster`] holds none.
     pub fn response_edit(

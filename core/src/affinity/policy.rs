@@ -132,7 +132,7 @@ impl Policy {
         }
     }
 
-    /// The status of a refusal: only a host that is gone has a configurable one (SEMANTICS 5.4).
+    /// The status of a refusal: only a host that is gone has a configurable one (health-081 to health-093).
     pub(super) fn refusal_status(&self, reason: RefusalReason) -> Status {
         match reason {
             RefusalReason::Gone => self.gone_status,

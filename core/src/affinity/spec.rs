@@ -1,6 +1,6 @@
 //! A session policy as configuration names it, and the checks it must pass.
 //!
-//! Envoy takes nearly everything here and breaks at run time (SEMANTICS 9, rows 12 and 17). What cannot work is refused
+//! Envoy takes nearly everything here and breaks at run time (rows 20 to 28 of its ledger). What cannot work is refused
 //! when the configuration is read.
 
 use core::fmt;

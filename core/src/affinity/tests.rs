@@ -169,7 +169,7 @@ fn of_a_header_the_first_line_counts() {
     assert_eq!(sees(&[]), Err(Miss::Absent));
 }
 
-/// The table of SEMANTICS 2.6: what strict forgives and what not.
+/// The table of conformance §1: what strict forgives and what not.
 #[test]
 fn strict_refuses_only_a_good_token_without_a_usable_host() {
     let (soft, strict) = (compile(cookie()), strict(cookie()));

@@ -95,7 +95,7 @@ impl Found {
     /// pins; else one that is barred bars; else the host is gone.
     ///
     /// Strict forgives a missing, malformed or expired token: only a good one whose host is gone or barred is refused
-    /// (SEMANTICS 5.3; exp-057).
+    /// (conformance §1; exp-057).
     #[inline]
     pub fn find<'c>(
         self,
@@ -164,7 +164,7 @@ impl Routed {
     /// failed host; a strict session that had just been placed may still move, as no client knows its host yet.
     ///
     /// Envoy's override holds for the first attempt only, so there a strict session moves on every retry, and a soft one
-    /// never moves without a retry policy (SEMANTICS 5.6; retry-012 to retry-022, fail-008, fail-013).
+    /// never moves without a retry policy (retry-012 to retry-022, fail-008, fail-013).
     #[inline]
     pub fn moved(self, policy: &Policy, to: HostRef) -> Result<Self, Refusal> {
         if self.pinned && policy.strict() {

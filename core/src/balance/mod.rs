@@ -17,7 +17,7 @@
 //! usable means open admission whatever the health. The rule of panic: of the hosts with open admission, fewer than
 //! `panic_percent` per cent have a health that takes new sessions. Admission always holds, in panic too, and
 //! closed hosts do not count: it is the operator's word and not a guess, and draining half a cluster for a
-//! deploy must not send new sessions to hosts that are down. (Envoy counts every host; SEMANTICS 5.2.)
+//! deploy must not send new sessions to hosts that are down. (Envoy counts every host.)
 //! Panic changes nothing for a session that names its host.
 //!
 //! **The reserve**, as in Envoy: while the healthy hosts (HEALTHY or UNKNOWN), times 1.4, are as many as all open hosts,

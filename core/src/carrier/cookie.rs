@@ -28,7 +28,7 @@ pub struct Cookie {
 impl Cookie {
     /// The carrier in the cookie `name`. `path` may be empty, and so may an attribute's value; `ttl_secs` of zero
     /// makes a browser session and a token that never expires. The parts must have been checked: they are written
-    /// as they are (SEMANTICS 2.3; setc-001 to setc-037).
+    /// as they are (conformance §1.7; setc-001 to setc-037).
     pub fn new(name: &str, path: &str, ttl_secs: u64, attributes: &[(Box<str>, Box<str>)]) -> Self {
         let mut tail = String::new();
         if !path.is_empty() {
@@ -64,7 +64,7 @@ impl Cookie {
     /// The values of all cookies of our name in one `cookie` line, in order, quotes included.
     ///
     /// As in Envoy, a piece is what stands between semicolons, quoted or not; spaces, but not tabs, may stand in
-    /// front of the name; the name is case-sensitive; nothing else is trimmed (SEMANTICS 2.5; ckparse-*, fuzzck-*).
+    /// front of the name; the name is case-sensitive; nothing else is trimmed (conformance §1.7; ckparse-*, fuzzck-*).
     /// Envoy stops at the first cookie of the name even when it is empty or rubbish (ckparse-055 to ckparse-062,
     /// ckparse-069 to ckparse-074); two cookies of one name with different paths or domains are common, so here the
     /// caller may go on.
@@ -168,7 +168,7 @@ mod tests {
         cookie("sess").values(line.as_bytes()).map(|value| value.escape_ascii().to_string()).collect()
     }
 
-    /// The rule of SEMANTICS 2.5, written down naively.
+    /// The rule of conformance §1.7, written down naively.
     fn naive(name: &str, line: &[u8]) -> Vec<Vec<u8>> {
         let pieces = line.split(|&byte| byte == b';');
         let keyed = pieces.filter_map(|piece| {

@@ -1,4 +1,4 @@
-//! The upstream's own session header with the address wrapped around its value (SEMANTICS 4).
+//! The upstream's own session header with the address wrapped around its value (conformance §1.6).
 
 use super::LineEdit;
 use crate::field::FieldName;

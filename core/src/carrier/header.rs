@@ -1,4 +1,4 @@
-//! A header of our own: the address in base64 (SEMANTICS 3).
+//! A header of our own: the address in base64 (conformance §1.5).
 
 use crate::field::FieldName;
 use crate::token::{self, Address};

@@ -3,7 +3,7 @@
 use crate::planted::Bug;
 
 /// The paths below a cookie's path. Compared with the raw target, query included, byte for byte: no percent-decoding, no
-/// dot segments (SEMANTICS 2.7; path-*).
+/// dot segments (conformance §1.7; path-*).
 #[derive(Clone, Debug)]
 pub struct Scope(Box<[u8]>);
 

@@ -111,7 +111,7 @@ impl Attempt {
         let Some(view) = self.view.clone() else { return Decision::NoHost };
         let snapshot = view.snapshot();
         let Some(forward) = forward_of(snapshot, self.route) else { return Decision::NoHost };
-        // Session settings of one entry's own: the draw decides which settings count (DESIGN §4).
+        // Session settings of one entry's own: the draw decides which settings count (pr-018).
         let drawn = forward
             .clusters
             .iter()

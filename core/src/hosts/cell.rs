@@ -107,7 +107,7 @@ impl Admission {
 impl HealthSet {
     /// No status at all: a token never leads to its host.
     pub const EMPTY: Self = Self(0);
-    /// Envoy's default: UNKNOWN, HEALTHY and DEGRADED (SEMANTICS 5.2).
+    /// Envoy's default: UNKNOWN, HEALTHY and DEGRADED (health-001 to health-006).
     pub const USABLE: Self = Self::EMPTY.with(Health::Unknown).with(Health::Healthy).with(Health::Degraded);
 
     /// This set plus `health`.

@@ -218,7 +218,7 @@ impl Cluster {
         self.hosts.get(id.0 as usize)
     }
 
-    /// Finds a host by its address text, byte for byte, in constant time (SEMANTICS 5.1).
+    /// Finds a host by its address text, byte for byte, in constant time (conformance §1.2).
     #[inline]
     pub fn find(&self, address: &[u8]) -> Option<HostId> {
         let same =

@@ -41,7 +41,7 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// The host's address text as tokens carry it: `127.0.0.1:9001`, `[::1]:9001`, or the bare socket path
-    /// (SEMANTICS 5.1; vectors addr-*).
+    /// (conformance §1.2; addr-*).
     pub fn address_text(&self) -> Box<str> {
         match self {
             Self::Tcp(address) => address.to_string().into(),

@@ -1,4 +1,4 @@
-//! Base64 exactly as Envoy takes it: standard alphabet, full padding, unused bits zero (SEMANTICS 2.6; b64-*). In URLs
+//! Base64 exactly as Envoy takes it: standard alphabet, full padding, unused bits zero (conformance §1.1; b64-*). In URLs
 //! the URL-safe alphabet, without padding.
 
 use base64::Engine;

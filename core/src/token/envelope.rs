@@ -1,4 +1,4 @@
-//! The envelope's text: `base64(address);UV:base64(value)` (SEMANTICS 4).
+//! The envelope's text: `base64(address);UV:base64(value)` (conformance §1.6).
 
 use super::{DecodeError, base64};
 

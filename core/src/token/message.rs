@@ -1,6 +1,6 @@
 //! The two-field message inside a cookie: field 1 `address` (string), field 2 `expires` (uint64).
 //!
-//! The reader accepts byte for byte what Envoy's protobuf runtime accepts (SEMANTICS 2.6; pb-*, fuzzpb-*). Two fields do
+//! The reader accepts byte for byte what Envoy's protobuf runtime accepts (conformance §1.3; pb-*, fuzzpb-*). Two fields do
 //! not need a generated parser, and the usual ones refuse what Envoy takes: a known field with another wire type is an
 //! unknown field there.
 
@@ -27,7 +27,7 @@ pub(super) struct Message<'a> {
     pub(super) expires: u64,
 }
 
-/// A message in its canonical form: address first, `expires` only when it is not zero (SEMANTICS 2.1).
+/// A message in its canonical form: address first, `expires` only when it is not zero (conformance §1.3).
 pub(super) struct Written {
     len: usize,
     bytes: [u8; MESSAGE_MAX],

@@ -34,7 +34,7 @@ pub struct Token {
     /// The host's address text.
     pub address: Address,
     /// When the token stops counting; `None`: never. The wire's 64 bits are signed, so a value above `i64::MAX` is a
-    /// time before 1970 and long past (SEMANTICS 2.6).
+    /// time before 1970 and long past (conformance §1.3).
     pub expires: Option<UnixSecs>,
 }
 
@@ -87,7 +87,7 @@ pub enum DecodeError {
     NoSuffix,
 }
 
-/// Reads a cookie's value, in double quotes or not (SEMANTICS 2.5 step 4 and 2.6).
+/// Reads a cookie's value, in double quotes or not (conformance §1.4, §1.7).
 ///
 /// Two things differ from Envoy 1.40. An `ip:port` text is recognised before the message reader can take its bytes for
 /// unknown fields (pb-205 to pb-210 and a twentieth of all IPv4 addresses: there the session is silently lost). And
@@ -97,14 +97,14 @@ pub fn decode_cookie(value: &[u8]) -> Result<Decoded, DecodeError> {
     read_cookie(value, &mut Scratch::new())?.decoded()
 }
 
-/// Reads a header's value: an address in base64 (SEMANTICS 3.1).
+/// Reads a header's value: an address in base64 (conformance §1.5).
 ///
 /// Other bytes are no token; Envoy takes them for the address of a host that never comes (hdr-010, hdr-040, hdr-042).
 pub fn decode_header(value: &[u8]) -> Result<Decoded, DecodeError> {
     read_header(value, &mut Scratch::new())?.decoded()
 }
 
-/// Reads an envelope: an address in base64, `;UV:` and the upstream's own value in base64 (SEMANTICS 4.2).
+/// Reads an envelope: an address in base64, `;UV:` and the upstream's own value in base64 (conformance §1.6).
 pub fn decode_envelope(value: &[u8]) -> Result<Decoded, DecodeError> {
     read_envelope(value, &mut Scratch::new())??.decoded()
 }
@@ -133,7 +133,7 @@ pub fn encode_sse_suffix(address: &Address, out: &mut Vec<u8>) {
 }
 
 /// Writes a token as a cookie's value, without quotes, to the end of `out`.
-/// An expiry of zero reads as "never" and is left out (SEMANTICS 2.1).
+/// An expiry of zero reads as "never" and is left out (conformance §1.3).
 pub fn encode_cookie(token: &Token, out: &mut Vec<u8>) {
     let message = message::Written::new(token.address.as_bytes(), token.expires.map_or(0, UnixSecs::get));
     base64::encode_into(message.as_bytes(), out);
@@ -341,7 +341,7 @@ pub(crate) fn has_passed(expires: Option<UnixSecs>, now: UnixSecs) -> bool {
     expires.is_some_and(|expires| now > expires.get().cast_signed())
 }
 
-/// Takes exactly one pair of double quotes away (SEMANTICS 2.5 step 4).
+/// Takes exactly one pair of double quotes away (conformance §1.7).
 fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
 }

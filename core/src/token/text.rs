@@ -1,4 +1,4 @@
-//! The text of an address: what a token without a message consists of, and what hosts are called (SEMANTICS 5.1).
+//! The text of an address: what a token without a message consists of, and what hosts are called (conformance §1.2).
 
 use core::net::{Ipv4Addr, SocketAddrV6};
 

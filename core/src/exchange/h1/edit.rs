@@ -112,7 +112,7 @@ pub(super) fn response(
             (true, Version::Http11) => {}
         }
     }
-    // Our own line comes last: in a client's jar the last line of a name wins (SEMANTICS 2.3).
+    // Our own line comes last: in a client's jar the last line of a name wins (RFC 6265 §5.3).
     context.session.zip(context.host).is_some_and(|((policy, routed), host)| {
         let lines =
             || head.fields.iter().filter(|field| session_field.is_some_and(|name| name.matches(field.name)));

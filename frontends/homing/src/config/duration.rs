@@ -3,7 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 
-/// The longest duration, in seconds: what Envoy takes for a cookie's ttl (SEMANTICS 1.3).
+/// The longest duration, in seconds: what Envoy takes for a cookie's ttl (cfg-016, cfg-017).
 pub const LONGEST_SECS: u64 = 9_223_372_035;
 
 /// Why a text is no duration or no size.

@@ -1,6 +1,6 @@
 //! The session block, as Gloo writes it, with Homing's further keys beside Gloo's.
 //!
-//! A block stands for itself: the most specific one counts as a whole and nothing is merged (SEMANTICS 6).
+//! A block stands for itself: the most specific one counts as a whole and nothing is merged (pr-008, pr-018).
 //! A block without a carrier, which in Envoy quietly switches stickiness off, is refused here; `disabled: true`
 //! says the same aloud.
 
@@ -35,7 +35,7 @@ pub(super) enum Dialect {
 }
 
 /// Names that a session header must not have: they steer framing or routing, or carry other meanings
-/// (SEMANTICS 3.4).
+/// (row 26 of the ledger).
 const RESERVED: [&str; 16] = [
     "connection",
     "content-encoding",

@@ -118,7 +118,7 @@ fn common(node: &Node, problems: &mut Problems) -> Option<Common> {
         let mut message = Message::open(node, "`override_host_status`", problems)?;
         let statuses = message.optional("statuses", problems, items(health));
         message.finish(problems);
-        // Set, but empty, is never (SEMANTICS 5.2).
+        // Set, but empty, is never (health-007 to health-012).
         Some(statuses.unwrap_or_default().0.into_iter().fold(HealthSet::EMPTY, HealthSet::with))
     });
     message.finish(problems);
@@ -211,7 +211,7 @@ fn endpoint(node: &Node, kind: Discovery, problems: &mut Problems) -> Option<Hos
         let example = "address: { socket_address: { address: 10.0.0.1, port_value: 80 } }";
         let address =
             message.required("address", example, problems, |node, problems| upstream(node, kind, problems));
-        // A name for health checks and logs; no token has it (SEMANTICS 5.1).
+        // A name for health checks and logs; no token has it (addr-086 to addr-091).
         message.set_aside(&["hostname"]);
         message.finish(problems);
         address

@@ -317,7 +317,7 @@ fn http_filter(node: &Node, problems: &mut Problems) -> Option<HttpFilter> {
                 FILTER => {
                     let session = filter(message, problems);
                     let session = session.map(|session| match disabled {
-                        // It is in the chain for the routes that have settings of their own (SEMANTICS 6).
+                        // It is in the chain for the routes that have settings of their own (pr-042 to pr-045).
                         true => Placed { value: SessionModel::Disabled, ..session },
                         false => session,
                     });

@@ -24,7 +24,7 @@ const STATE_TYPE: &str = "envoy.extensions.http.stateful_session.";
 pub(super) fn filter(mut message: Message<'_>, problems: &mut Problems) -> Option<Placed<SessionModel>> {
     let before = problems.count();
     let at = message.node.at.clone();
-    // Without one the filter is in the chain, and there is no session (SEMANTICS 1.1).
+    // Without one the filter is in the chain, and there is no session (setc-104 to setc-106).
     let carrier = message.take("session_state").map(|node| state(node, problems));
     let strict = message.optional("strict", problems, boolean).unwrap_or(false);
     let gone_status =
@@ -53,7 +53,7 @@ pub(super) fn filter(mut message: Message<'_>, problems: &mut Problems) -> Optio
     Some(Placed { value: SessionModel::Policy(Box::new(policy)), at })
 }
 
-/// Zero is Envoy's way to say "the default", and without `strict` nothing is refused (SEMANTICS 5.4).
+/// Zero is Envoy's way to say "the default", and without `strict` nothing is refused (strict-001, strict-020).
 fn gone_status(node: &Node, strict: bool, problems: &mut Problems) -> Option<Status> {
     let number = number(0..=u32::MAX.into())(node, problems)?;
     if number == 0 {
@@ -164,7 +164,7 @@ fn cookie_attribute(node: &Node, problems: &mut Problems) -> Option<(String, Str
 }
 
 /// What `typed_per_filter_config` says about the session. Its keys are the names of filters as the chain has them, and
-/// not their types' (SEMANTICS 6).
+/// not their types' (pr-046, pr-047).
 pub(super) fn overrides(
     node: &Node,
     filter: Option<&str>,
