@@ -171,19 +171,6 @@ impl Edits {
         }
     }
 
-    /// Writes the target in origin form and the host that it meant (RFC 9112 §3.2.2). Nothing is done for a request
-    /// whose target has no authority.
-    pub fn origin_form(&mut self, head: &RequestHead<'_>) {
-        let (true, Some(authority)) = (head.absolute, head.host) else { return };
-        self.replace(span_in(head.bytes, head.target), head.path);
-        match head.fields.iter().find(|field| is(field, b"host")) {
-            Some(field) if field.value == authority => {}
-            Some(field) => self.replace(span_in(head.bytes, field.value), authority),
-            // HTTP/1.0, which is passed on as HTTP/1.1.
-            None => self.append_line(b"host", authority),
-        }
-    }
-
     /// Makes the edits on the first `head_len` live bytes of `window` and returns the length of the new head.
     /// The edits stay noted. Kept bytes must have been released: there is no head room in front of them.
     ///
