@@ -63,11 +63,15 @@ fn features(absent: &str) -> String {
     counts.iter().map(|(feature, count)| format!("{feature} ({count})")).collect::<Vec<_>>().join(", ")
 }
 
-/// What comes before the first stop; a dot inside an address or a number is none.
+/// What comes before the first stop; a dot inside an address or a number is none, nor is anything between backticks.
 fn short(text: &str) -> &str {
-    let stops = [". ", "; ", ": "].iter().filter_map(|stop| text.find(stop));
-    let end = stops.min().unwrap_or(text.len());
-    text.get(..end).unwrap_or(text).trim_end_matches('.')
+    let mut quoted = false;
+    let end = text.char_indices().find_map(|(at, char)| {
+        quoted ^= char == '`';
+        let stops = !quoted && [". ", "; ", ": "].iter().any(|stop| text[at..].starts_with(stop));
+        stops.then_some(at)
+    });
+    text[..end.unwrap_or(text.len())].trim_end_matches('.')
 }
 
 /// The anchor that a Markdown reader makes of the row's heading.
@@ -93,6 +97,10 @@ mod tests {
     fn the_part_before_the_first_stop_is_short() {
         assert_eq!(short("answers 503."), "answers 503");
         assert_eq!(short("reads `10.0.0.1:80`; then no more. Never."), "reads `10.0.0.1:80`");
+        assert_eq!(
+            short("takes `strict: \"yes\"` for true: it is lenient."),
+            "takes `strict: \"yes\"` for true"
+        );
     }
 
     #[test]
