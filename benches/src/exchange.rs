@@ -8,13 +8,8 @@ use homing_core::affinity::{CarrierSpec, CookieSpec, Policy, PolicyError, Policy
 use homing_core::clock::{Now, Tick, UnixSecs};
 use homing_core::exchange::{Dialed, Direction, Exchange, Step};
 use homing_core::field::Status;
-use homing_core::hosts::ClusterId;
-use homing_core::limits::Limits;
-use homing_core::route::{
-    Action, Domain, FieldRules, Forward, ListenerId, PathMatch, PolicyId, Retry, Route, RouteTable, Session,
-    VirtualHost, WeightedCluster,
-};
-use homing_core::snapshot::{Listener, Marks, Snapshot};
+use homing_core::route::ListenerId;
+use homing_core::snapshot::Snapshot;
 use homing_core::stats::Counters;
 use homing_core::token::{self, Address, Token};
 use homing_core::window::Window;
@@ -94,37 +89,7 @@ impl Exchanged {
     pub fn new(hosts: u32, carries: Carries) -> Option<Self> {
         let hosts = Hosts::new(hosts).ok()?;
         let address = hosts.present.last()?.clone();
-        let forward = Forward {
-            clusters: vec![WeightedCluster { cluster: ClusterId(0), weight: 1, session: None }],
-            session: Session::Policy(PolicyId(0)),
-            rewrite: None,
-            host_rewrite: None,
-            request_fields: FieldRules::default(),
-            response_fields: FieldRules::default(),
-            response_timeout: None,
-            retry: Retry::default(),
-            upgrades: true,
-        };
-        let route = Route {
-            name: "all".into(),
-            path: PathMatch::Prefix("/".into()),
-            action: Action::Forward(Box::new(forward)),
-        };
-        let all = VirtualHost { name: "all".into(), domains: vec![Domain::Any], routes: vec![route] };
-        let routes = RouteTable { virtual_hosts: vec![all], ..RouteTable::default() };
-        let snapshot = Snapshot {
-            generation: 0,
-            listeners: vec![Listener {
-                name: "web".into(),
-                routes,
-                marks: Marks::default(),
-                connections: 0,
-                gate: Arc::default(),
-            }],
-            policies: vec![policy().ok()?],
-            clusters: vec![hosts.cluster],
-            limits: Limits::default(),
-        };
+        let snapshot = Snapshot::of_one(hosts.cluster, Some(policy().ok()?));
         let mut worker = Worker::new(Arc::new(snapshot), Arc::new(Counters::default()), None, 1);
         worker.now = Now { tick: Tick::from_millis(1000), wall: NOW };
         let exchange = Exchange::new(ListenerId(0), "192.0.2.7", &worker);

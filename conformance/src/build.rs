@@ -14,8 +14,7 @@ use homing_core::hosts::{Cluster, ClusterId, ClusterSpec, Endpoint, HealthSet, H
 use homing_core::limits::Limits;
 use homing_core::path::PathRules;
 use homing_core::route::{
-    Action, Domain, FieldRules, Forward, PathMatch, PolicyId, Redirect, Retry, Route, RouteTable, Session,
-    VirtualHost, WeightedCluster,
+    Action, Domain, Forward, PathMatch, PolicyId, Redirect, Route, RouteTable, VirtualHost,
 };
 use homing_core::snapshot::{Listener, Marks, Snapshot};
 
@@ -103,7 +102,7 @@ impl Builder {
         change: impl Fn(&mut Forward) + 'static,
     ) -> &mut Self {
         self.action(prefix, move || {
-            let mut forward = forward_to(cluster);
+            let mut forward = Forward::to(cluster);
             change(&mut forward);
             Action::Forward(Box::new(forward))
         })
@@ -195,21 +194,6 @@ impl Builder {
             Ok(cluster) => cluster,
             Err(error) => panic!("the test's cluster is refused: {error}"),
         }
-    }
-}
-
-/// Forwarding to one cluster, with everything else left out.
-pub fn forward_to(cluster: ClusterId) -> Forward {
-    Forward {
-        clusters: vec![WeightedCluster { cluster, weight: 1, session: None }],
-        session: Session::None,
-        rewrite: None,
-        host_rewrite: None,
-        request_fields: FieldRules::default(),
-        response_fields: FieldRules::default(),
-        response_timeout: None,
-        retry: Retry::default(),
-        upgrades: true,
     }
 }
 

@@ -113,6 +113,23 @@ pub struct Forward {
     pub upgrades: bool,
 }
 
+impl Forward {
+    /// To one cluster, and all else as by default: no affinity, nothing rewritten, no retry policy, upgrades pass.
+    pub fn to(cluster: ClusterId) -> Self {
+        Self {
+            clusters: vec![WeightedCluster { cluster, weight: 1, session: None }],
+            session: Session::None,
+            rewrite: None,
+            host_rewrite: None,
+            request_fields: FieldRules::default(),
+            response_fields: FieldRules::default(),
+            response_timeout: None,
+            retry: Retry::default(),
+            upgrades: true,
+        }
+    }
+}
+
 /// One cluster of a weighted route.
 #[derive(Debug, Eq, PartialEq)]
 pub struct WeightedCluster {

@@ -9,7 +9,9 @@ use crate::affinity::Policy;
 use crate::gate::Gate;
 use crate::hosts::{Cluster, ClusterId, Host, HostRef};
 use crate::limits::Limits;
-use crate::route::{ListenerId, PolicyId, RouteTable};
+use crate::route::{
+    Action, Domain, Forward, ListenerId, PathMatch, PolicyId, Route, RouteTable, Session, VirtualHost,
+};
 
 /// One immutable state of the configuration. Built by the control plane, shared by all workers.
 #[derive(Debug, Default)]
@@ -86,6 +88,34 @@ impl Default for Marks {
 }
 
 impl Snapshot {
+    /// The smallest site, for embedders to begin with: one listener whose every request goes to `cluster`, under
+    /// `policy` if there is one. All else is as by default, and open to change.
+    pub fn of_one(cluster: Cluster, policy: Option<Policy>) -> Self {
+        let mut forward = Forward::to(ClusterId(0));
+        if policy.is_some() {
+            forward.session = Session::Policy(PolicyId(0));
+        }
+        let route = Route {
+            name: "all".into(),
+            path: PathMatch::Prefix("/".into()),
+            action: Action::Forward(Box::new(forward)),
+        };
+        let all = VirtualHost { name: "all".into(), domains: vec![Domain::Any], routes: vec![route] };
+        let listener = Listener {
+            name: "main".into(),
+            routes: RouteTable { virtual_hosts: vec![all], ..RouteTable::default() },
+            marks: Marks::default(),
+            connections: 0,
+            gate: Arc::default(),
+        };
+        Self {
+            listeners: vec![listener],
+            policies: policy.into_iter().collect(),
+            clusters: vec![cluster],
+            ..Self::default()
+        }
+    }
+
     /// Makes this the successor of `previous`, right before it is published: hosts and listeners that stay keep their
     /// state, hosts that leave are retired, and the generation counts on. Clusters and listeners are known by their
     /// names, hosts by their addresses within a cluster; see [`Cluster::inherit`] for a host's state.

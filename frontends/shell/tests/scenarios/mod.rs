@@ -151,7 +151,7 @@ pub fn a_chunked_response_passes(run: Run) {
 pub fn a_session_in_an_event_stream_stays(run: Run) {
     let upstreams = [Upstream::tcp(), Upstream::tcp()];
     let hosts = upstreams.each_ref().map(|upstream| upstream.endpoint.clone());
-    let mut proxy = Proxy::start_with(run, with_session_in_streams(snapshot(&hosts, Limits::default()), "s"));
+    let mut proxy = Proxy::start_with(run, with_session_in_streams(&hosts, "s"));
     for _ in 0..4 {
         let mut listener = proxy.client();
         listener.send("GET /sse HTTP/1.1\r\nhost: test\r\naccept: text/event-stream\r\n\r\n");

@@ -12,13 +12,10 @@ use std::time::Duration;
 use homing_core::affinity::{CarrierSpec, Policy, PolicySpec};
 use homing_core::balance::Balance;
 use homing_core::field::Status;
-use homing_core::hosts::{Cluster, ClusterId, ClusterSpec, Endpoint, HealthSet, HostSpec};
+use homing_core::hosts::{Cluster, ClusterSpec, Endpoint, HealthSet, HostSpec};
 use homing_core::limits::Limits;
-use homing_core::route::{
-    Action, Domain, FieldRules, Forward, ListenerId, PathMatch, PolicyId, Retry, Route, RouteTable, Session,
-    VirtualHost, WeightedCluster,
-};
-use homing_core::snapshot::{Listener, Marks, Snapshot};
+use homing_core::route::ListenerId;
+use homing_core::snapshot::Snapshot;
 use homing_core::stats::{Counters, Ending};
 use homing_core::worker::{Control, Phase};
 use homing_shell::{Clock, Job};
@@ -90,8 +87,26 @@ impl Drop for Proxy {
     }
 }
 
-/// One listener, one route, one cluster of these hosts, no affinity.
+/// Every request goes to these hosts, without affinity.
 pub fn snapshot(hosts: &[Endpoint], limits: Limits) -> Snapshot {
+    Snapshot { limits, ..Snapshot::of_one(cluster(hosts), None) }
+}
+
+/// The same, with default limits and a strict session in this parameter of event streams.
+pub fn with_session_in_streams(hosts: &[Endpoint], parameter: &str) -> Snapshot {
+    let policy = Policy::compile(PolicySpec {
+        carrier: CarrierSpec::Sse { parameter: parameter.into() },
+        strict: true,
+        gone_status: Status::UNAVAILABLE,
+        clear_dead: false,
+        hide_from_upstream: false,
+        no_cache: false,
+        renew_before: None,
+    });
+    Snapshot::of_one(cluster(hosts), Some(policy.unwrap()))
+}
+
+fn cluster(hosts: &[Endpoint]) -> Cluster {
     let host = |endpoint: &Endpoint| HostSpec {
         endpoint: endpoint.clone(),
         weight: 1,
@@ -105,57 +120,7 @@ pub fn snapshot(hosts: &[Endpoint], limits: Limits) -> Snapshot {
         override_status: HealthSet::USABLE,
         panic_percent: 0,
     });
-    let forward = Forward {
-        clusters: vec![WeightedCluster { cluster: ClusterId(0), weight: 1, session: None }],
-        session: Session::None,
-        rewrite: None,
-        host_rewrite: None,
-        request_fields: FieldRules::default(),
-        response_fields: FieldRules::default(),
-        response_timeout: None,
-        retry: Retry::default(),
-        upgrades: true,
-    };
-    let route = Route {
-        name: "all".into(),
-        path: PathMatch::Prefix("/".into()),
-        action: Action::Forward(Box::new(forward)),
-    };
-    let all = VirtualHost { name: "all".into(), domains: vec![Domain::Any], routes: vec![route] };
-    Snapshot {
-        generation: 0,
-        listeners: vec![Listener {
-            name: "test".into(),
-            routes: RouteTable { virtual_hosts: vec![all], ..RouteTable::default() },
-            marks: Marks::default(),
-            connections: 0,
-            gate: Arc::default(),
-        }],
-        policies: Vec::new(),
-        clusters: vec![cluster.unwrap()],
-        limits,
-    }
-}
-
-/// The same with a session in this parameter of event streams.
-pub fn with_session_in_streams(mut snapshot: Snapshot, parameter: &str) -> Snapshot {
-    let policy = Policy::compile(PolicySpec {
-        carrier: CarrierSpec::Sse { parameter: parameter.into() },
-        strict: true,
-        gone_status: Status::UNAVAILABLE,
-        clear_dead: false,
-        hide_from_upstream: false,
-        no_cache: false,
-        renew_before: None,
-    });
-    snapshot.policies.push(policy.unwrap());
-    let routes = snapshot.listeners.iter_mut().flat_map(|listener| &mut listener.routes.virtual_hosts);
-    for route in routes.flat_map(|host| &mut host.routes) {
-        if let Action::Forward(forward) = &mut route.action {
-            forward.session = Session::Policy(PolicyId(0));
-        }
-    }
-    snapshot
+    cluster.unwrap()
 }
 
 /// A client connection.
