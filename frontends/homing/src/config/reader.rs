@@ -264,15 +264,22 @@ pub(super) fn choice<T: Copy>(choices: &[(&'static str, T)]) -> impl Fn(&Node, &
 pub(super) fn list<T>(
     read: impl Fn(&Node, &mut Problems) -> Option<T>,
 ) -> impl FnOnce(&Node, &mut Problems) -> Option<(Vec<T>, bool)> {
-    move |node, problems| {
-        let Kind::List(items) = &node.kind else {
-            wrong(node, problems, "a list", "write `- …` lines, or [a, b]");
-            return None;
-        };
-        let values: Vec<T> = items.iter().filter_map(|item| read(item, problems)).collect();
-        let complete = values.len() == items.len();
-        Some((values, complete))
-    }
+    move |node, problems| each(node, problems, &read)
+}
+
+/// The same for a reader that remembers, or that keeps what it read from.
+pub(super) fn each<'n, T>(
+    node: &'n Node,
+    problems: &mut Problems,
+    mut read: impl FnMut(&'n Node, &mut Problems) -> Option<T>,
+) -> Option<(Vec<T>, bool)> {
+    let Kind::List(items) = &node.kind else {
+        wrong(node, problems, "a list", "write `- …` lines, or [a, b]");
+        return None;
+    };
+    let values: Vec<T> = items.iter().filter_map(|item| read(item, problems)).collect();
+    let complete = values.len() == items.len();
+    Some((values, complete))
 }
 
 /// A list that is not empty.

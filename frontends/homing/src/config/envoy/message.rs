@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use super::super::duration::LONGEST_SECS;
 use super::super::error::Problems;
-use super::super::reader::{boolean, wrong};
+use super::super::reader::{boolean, each, wrong};
 use super::super::tree::{Key, Kind, Node};
 use super::absent;
 
@@ -171,17 +171,9 @@ pub(super) fn camel(field: &str) -> String {
 
 /// The items of a list, each read by `read`; the second part says whether every item could be read.
 pub(super) fn items<'n, T>(
-    mut read: impl FnMut(&'n Node, &mut Problems) -> Option<T>,
+    read: impl FnMut(&'n Node, &mut Problems) -> Option<T>,
 ) -> impl FnOnce(&'n Node, &mut Problems) -> Option<(Vec<T>, bool)> {
-    move |node, problems| {
-        let Kind::List(items) = &node.kind else {
-            wrong(node, problems, "a list", "write `- …` lines, or [a, b]");
-            return None;
-        };
-        let values: Vec<T> = items.iter().filter_map(|item| read(item, problems)).collect();
-        let complete = values.len() == items.len();
-        Some((values, complete))
-    }
+    move |node, problems| each(node, problems, read)
 }
 
 /// A whole number within `range`; protobuf's JSON form has it as text too.
