@@ -240,6 +240,8 @@ pub struct Exchange {
     dial_queued: bool,
     /// Idle for long enough to give up the buffer and the link.
     resting: bool,
+    /// Bytes wait at the socket: the next thing to do is to read them.
+    woken: bool,
     /// The client's side is read although a response is awaited.
     watching: bool,
     order: Option<LinkOrder>,
@@ -285,6 +287,7 @@ impl Exchange {
             dial_expired: false,
             dial_queued: false,
             resting: false,
+            woken: false,
             watching: false,
             order: None,
             over: None,
@@ -437,6 +440,13 @@ impl Exchange {
         self.over
     }
 
+    /// For a shell that waited by itself while the connection rested, and begins this exchange because the client spoke.
+    /// What waits is read, however many windows are lent: a connection that rested again unread would be woken again
+    /// at once, for as long as the crowd lasts.
+    pub fn woken(&mut self) {
+        self.woken = true;
+    }
+
     /// What to do with the upstream link, said once.
     pub fn take_link_order(&mut self) -> Option<LinkOrder> {
         self.order.take()
@@ -568,6 +578,7 @@ impl Exchange {
         self.dechunk = false;
         self.truncated = false;
         self.resting = false;
+        self.woken = false;
         self.watching = false;
         self.scanned = 0;
         self.response_scanned = 0;

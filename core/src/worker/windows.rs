@@ -58,6 +58,12 @@ impl WindowPool {
         self.reclaim(window);
     }
 
+    /// So many buffers will not be given back: the kernel had them when their connections ended, and frees them with
+    /// its operations.
+    pub fn lost(&mut self, count: usize) {
+        self.lent = self.lent.saturating_sub(count);
+    }
+
     /// Whether so many buffers are held that a connection between requests should hold none.
     #[inline]
     pub fn is_crowded(&self) -> bool {
@@ -121,6 +127,10 @@ mod tests {
         pool.reclaim(&mut Window::new());
         assert!(pool.is_crowded());
         pool.reclaim(&mut windows[0]);
+        assert!(!pool.is_crowded());
+        pool.lend(&mut windows[0]);
+        assert!(pool.is_crowded());
+        pool.lost(1);
         assert!(!pool.is_crowded());
     }
 }

@@ -70,6 +70,8 @@ struct Conn {
     inward_news: Cell<bool>,
     outward_news: Cell<bool>,
     resting: Cell<bool>,
+    /// Windows that the kernel has.
+    away: Cell<usize>,
 }
 
 /// Serves one connection from accept to close.
@@ -80,14 +82,16 @@ pub(crate) async fn serve(
     client: String,
     mut stream: TcpStream,
 ) {
+    let mut woken = false;
     loop {
         // Boxed, so that a resting connection's task is small.
-        let (end, returned) = Box::pin(busy(&shell, key, id, &client, stream)).await;
+        let (end, returned) = Box::pin(busy(&shell, key, (id, woken), &client, stream)).await;
         match (end, returned) {
             (End::Rest, Some(whole)) => stream = whole,
             (End::Over(_) | End::Rest, _) => break,
         }
-        if !rest(&shell, key, &stream).await {
+        woken = rest(&shell, key, &stream).await;
+        if !woken {
             break;
         }
     }
@@ -127,11 +131,12 @@ async fn rest(shell: &Shell, key: u32, stream: &TcpStream) -> bool {
     .await
 }
 
-/// Serves requests until the connection is over or rests; gives the stream back in the latter case.
+/// Serves requests until the connection is over or rests; gives the stream back in the latter case. `woken`: it rested
+/// before, and the client has spoken.
 async fn busy(
     shell: &Rc<Shell>,
     key: u32,
-    id: ListenerId,
+    (id, woken): (ListenerId, bool),
     client: &str,
     stream: TcpStream,
 ) -> (End, Option<TcpStream>) {
@@ -139,7 +144,11 @@ async fn busy(
     let exchange = {
         let mut state = shell.state.borrow_mut();
         state.worker.now = shell.clock.now();
-        Exchange::new(id, client, &state.worker)
+        let mut exchange = Exchange::new(id, client, &state.worker);
+        if woken {
+            exchange.woken();
+        }
+        exchange
     };
     let conn = Conn {
         shell: Rc::clone(shell),
@@ -157,6 +166,7 @@ async fn busy(
         inward_news: Cell::new(true),
         outward_news: Cell::new(true),
         resting: Cell::new(false),
+        away: Cell::new(0),
     };
     let (mut reader, mut writer) = stream.into_split();
     let end = {
@@ -367,7 +377,7 @@ impl Conn {
         let (result, spare) = reader.cancelable_read(spare, handle).await;
         self.reading.set(false);
         self.read_is_out.set(false);
-        self.inbound.replace(spare.0);
+        self.returned(&self.inbound, spare.0);
         self.filled(Direction::Request, result, &self.inbound);
     }
 
@@ -381,7 +391,7 @@ impl Conn {
             let mut reader = link.reader.borrow_mut();
             reader.read(spare).await
         };
-        self.outbound.replace(spare.0);
+        self.returned(&self.outbound, spare.0);
         if self.holds(&link) {
             self.filled(Direction::Response, result, &self.outbound);
         }
@@ -396,12 +406,12 @@ impl Conn {
         if let Some(result) = at_once {
             return self.sent(Direction::Request, result, &self.inbound);
         }
-        let live = Live { window: self.inbound.take(), len };
+        let live = Live { window: self.away(&self.inbound), len };
         let (result, live) = {
             let mut writer = link.writer.borrow_mut();
             writer.write(live).await
         };
-        self.inbound.replace(live.window);
+        self.returned(&self.inbound, live.window);
         if self.holds(&link) {
             self.sent(Direction::Request, result, &self.inbound);
         }
@@ -412,17 +422,28 @@ impl Conn {
         if let Some(result) = at_once {
             return self.sent(Direction::Response, result, &self.outbound);
         }
-        let live = Live { window: self.outbound.take(), len };
+        let live = Live { window: self.away(&self.outbound), len };
         let (result, live) = writer.write(live).await;
-        self.outbound.replace(live.window);
+        self.returned(&self.outbound, live.window);
         self.sent(Direction::Response, result, &self.outbound);
     }
 
     /// Moves a window with room out of its place, to be lent.
     fn lend(&self, window: &RefCell<Window>) -> Spare {
-        let mut window = window.take();
-        self.shell.state.borrow_mut().worker.windows.lend(&mut window);
-        Spare(window)
+        self.shell.state.borrow_mut().worker.windows.lend(&mut window.borrow_mut());
+        Spare(self.away(window))
+    }
+
+    /// Moves a window with a buffer out of its place, for the kernel.
+    fn away(&self, window: &RefCell<Window>) -> Window {
+        self.away.set(self.away.get() + 1);
+        window.take()
+    }
+
+    /// Puts a window back that the kernel had.
+    fn returned(&self, place: &RefCell<Window>, window: Window) {
+        self.away.set(self.away.get().saturating_sub(1));
+        place.replace(window);
     }
 
     fn filled(&self, direction: Direction, result: io::Result<usize>, window: &RefCell<Window>) {
@@ -582,6 +603,8 @@ impl Conn {
         self.obey(&mut self.exchange.borrow_mut(), &mut state);
         state.worker.windows.retire(&mut self.inbound.borrow_mut());
         state.worker.windows.retire(&mut self.outbound.borrow_mut());
+        // They go with operations that nobody waits for any more.
+        state.worker.windows.lost(self.away.get());
         state.wheel.clear(self.key);
         state.wheel.set(self.key, Tick::NEVER);
         match end {

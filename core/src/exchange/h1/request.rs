@@ -63,7 +63,7 @@ impl Exchange {
                 self.end(Over::Close);
                 return Step::Hold;
             }
-            if !self.resting && worker.windows.is_crowded() {
+            if !(self.resting || self.woken) && worker.windows.is_crowded() {
                 self.rest(worker);
             }
             return if self.resting { Step::Rest } else { Step::Fill };

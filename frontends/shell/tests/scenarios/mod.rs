@@ -32,7 +32,7 @@ macro_rules! every_scenario {
             a_full_host_makes_requests_wait, a_full_queue_is_503, a_unix_socket_is_a_host,
             many_connections_are_served_side_by_side, a_slow_reader_gets_everything,
             a_connection_that_changes_hosts_leaves_its_link_to_others,
-            a_resting_connection_leaves_its_link_to_others, a_crowd_between_requests_is_served_on,
+            a_resting_connection_leaves_its_link_to_others, a_crowd_between_requests_is_served_on, a_crowd_inside_its_heads_keeps_nobody_waiting,
             a_reader_that_leaves_is_noticed,
             a_slow_request_head_is_408, a_slow_response_is_504, an_idle_connection_is_closed,
             a_connection_that_is_never_made_is_503, a_wait_for_a_full_host_ends,
@@ -462,6 +462,25 @@ pub fn a_resting_connection_leaves_its_link_to_others(run: Run) {
     assert_eq!(second.get("/").field("x-link"), Some("1"));
     assert_eq!(first.get("/").field("x-link"), Some("1"));
     assert_eq!(proxy.stop().dialed.get(), 1);
+}
+
+/// More buffers are held than idle connections leave room for, and stay held: who comes must be read all the same.
+pub fn a_crowd_inside_its_heads_keeps_nobody_waiting(run: Run) {
+    let (mut proxy, _upstream) = pair(run);
+    let mut crowd: Vec<_> = (0..IDLE_WINDOWS + 20).map(|_| proxy.client()).collect();
+    for client in &mut crowd {
+        client.send("GET / HTTP/1.1\r\nho");
+    }
+    let mut other = proxy.client();
+    for _ in 0..3 {
+        assert_eq!(other.get("/").status(), "200");
+    }
+    for client in &mut crowd {
+        client.send("st: test\r\n\r\n");
+        assert_eq!(client.response().status(), "200");
+    }
+    drop(crowd);
+    assert_eq!(proxy.ended(Ending::Complete), IDLE_WINDOWS as u64 + 23);
 }
 
 /// More of them than may hold a buffer while nothing comes.
