@@ -29,6 +29,10 @@ homing run [OPTIONS] FILE...
        homing run [OPTIONS] --envoy BOOTSTRAP
        homing run [OPTIONS] --listen ADDRESS --upstream ADDRESS (--cookie NAME [--ttl TIME] | --header NAME) [--strict]";
 
+const CHECK_USAGE: &str = "\
+homing check FILE...
+       homing check --envoy BOOTSTRAP";
+
 /// Sends every request home: a reverse proxy with strong session affinity.
 #[derive(Debug, Parser)]
 #[command(name = "homing", version, disable_help_subcommand = true)]
@@ -42,6 +46,7 @@ enum Command {
     /// Runs the proxy, from files or from options alone.
     Run(Run),
     /// Checks files and says what would run; opens no socket.
+    #[command(override_usage = CHECK_USAGE)]
     Check {
         /// Homing's file, and documents of Gloo beside it.
         #[arg(required_unless_present = "envoy", value_name = "FILE", conflicts_with = "envoy")]
@@ -297,11 +302,8 @@ fn encode(
 
 fn misconfigured(error: &ConfigError) -> u8 {
     eprintln!("{error}");
-    let count = error.problems().len();
-    eprintln!(
-        "homing: {count} {} in the configuration, nothing was started",
-        if count == 1 { "problem" } else { "problems" }
-    );
+    let count = summary::count(error.problems().len(), "problem");
+    eprintln!("homing: {count} in the configuration, nothing was started");
     MISUSED
 }
 

@@ -21,6 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{self, ConfigError, Runtime, Settings};
 use crate::control::{Changes, ControlError, Handle, ReloadReason};
+use crate::summary;
 
 /// Where the configuration came from, to be read again. Make it before the first reading: what the files were then is
 /// what later looks are compared with.
@@ -176,11 +177,8 @@ impl Keeper {
         for problem in error.problems() {
             error!(reason = reason.as_str(), by, "{problem}");
         }
-        let count = error.problems().len();
-        error!(
-            reason = reason.as_str(),
-            by, "not reloaded: {count} mistakes; the old configuration stays in force"
-        );
+        let count = summary::count(error.problems().len(), "problem");
+        error!(reason = reason.as_str(), by, "not reloaded: {count}; the old configuration stays in force");
     }
 }
 

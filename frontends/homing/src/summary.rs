@@ -125,7 +125,8 @@ fn policy(spec: &PolicySpec) -> String {
     if spec.strict { format!("{carrier}, strict ({} when gone)", spec.gone_status.get()) } else { carrier }
 }
 
-fn count(number: usize, thing: &str) -> String {
+/// So many things, in words: `1 host`, `2 hosts`.
+pub(crate) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
