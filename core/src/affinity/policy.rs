@@ -81,8 +81,8 @@ impl Policy {
         }
     }
 
-    /// Whether requests can leave with another session field than they came with, so that [`Found::edit_line`](super::Found::edit_line) must be
-    /// asked.
+    /// Whether requests can leave with another session field than they came with, so that
+    /// [`Found::edit_line`](super::Found::edit_line) must be asked.
     #[inline]
     pub const fn edits_requests(&self) -> bool {
         match self.carrier {

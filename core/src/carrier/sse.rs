@@ -28,8 +28,8 @@ impl Sse {
     }
 
     /// Where in `target`, a path with its query, the parameter's values stand, in order. The query begins behind the first
-    /// `?` and ends with the target, or at a `#`, which no target should hold; parameters end at `&`. Nothing is percent-decoded: what we have
-    /// handed out comes back as it is.
+    /// `?` and ends with the target, or at a `#`, which no target should hold; parameters end at `&`. Nothing is
+    /// percent-decoded: what we have handed out comes back as it is.
     pub fn values(&self, target: &[u8]) -> impl Iterator<Item = Range<usize>> {
         let target = target.split(|&byte| byte == b'#').next().unwrap_or_default();
         let begin = memchr(b'?', target).map_or(target.len(), |mark| mark + 1);

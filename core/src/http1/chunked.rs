@@ -71,9 +71,6 @@ pub enum ChunkError {
 }
 
 impl ChunkError {
-    /// The status that answers a request with this error, if it can still be answered.
-    pub const STATUS: u16 = 400;
-
     /// A stable name for metrics, logs and tests.
     pub const fn as_str(self) -> &'static str {
         match self {
