@@ -79,7 +79,7 @@ impl Exchange {
             self.request_due = worker.now.tick.after(head_timeout);
             self.machine.move_request(RequestState::Head);
         }
-        if let Err(error) = self.normalise_path(window, worker) {
+        if let Err(error) = self.normalise_path(window, head_max, worker) {
             self.reject(error, worker);
             return Step::Hold;
         }
