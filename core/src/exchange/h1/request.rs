@@ -96,7 +96,7 @@ impl Exchange {
                 return self.accept(window, Extent::Exactly(length), worker).unwrap_or(Step::Hold);
             }
             None if cannot_be_request(window.live()) || window.live().starts_with(b"\r\n") => {
-                self.reject(HeadError::RequestLine, worker)
+                self.reject(HeadError::RequestLine, worker);
             }
             None if window.live().len() >= head_max => self.reject(too_long(window, head_max), worker),
             None => {
