@@ -220,7 +220,7 @@ check "without a file: SIGTERM ends it well" wait "$flags"
 step gloo
 check "a document of Gloo is taken as it is" has 'session in cookie statefulsessioncookie for 1m'
 step envoy
-check "a bootstrap of Envoy's is taken as it is" has 'session in header x-session-id, strict (410 when gone)'
+check "a bootstrap of Envoy's is taken as it is" has 'session in header x-session-id, strict \(410 when gone\)'
 
 check "a browser stays" "$python" "$root/conformance/clients/browser.py" "$cookie_port"
 check "WebSockets stay, by cookie" "$python" "$root/conformance/clients/websocket.py" "$cookie_port"

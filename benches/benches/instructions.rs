@@ -5,7 +5,10 @@
 use std::hint::black_box;
 
 use gungraun::prelude::*;
+use homing_benches::exchange::{Carries, Exchanged};
 use homing_benches::hosts::Hosts;
+use homing_benches::lookup::Lookups;
+use homing_core::affinity::Verdict;
 use homing_core::hosts::{Cluster, HostId};
 
 /// A cluster and an address to look up in it. Set-up is not counted, and what it leaks is not dropped in the count.
@@ -35,5 +38,39 @@ fn cluster_find((cluster, address): Subject) -> Option<HostId> {
     cluster.find(black_box(address.as_bytes()))
 }
 
-library_benchmark_group!(name = hosts, benchmarks = cluster_find);
-main!(library_benchmark_groups = hosts);
+/// A connection that has had its first exchange, so that what the first one allocates is not counted.
+#[expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to go on with")]
+fn warm(carries: Carries) -> &'static mut Exchanged {
+    Box::leak(Box::new(Exchanged::new(100, carries).expect("a working set-up")))
+}
+
+/// An exchange that goes wrong would be a cheap one.
+fn went_well(done: bool) {
+    assert!(done, "the exchange did not go as it should");
+}
+
+#[library_benchmark]
+#[bench::token(args = (Carries::Token), setup = warm, teardown = went_well)]
+#[bench::new_session(args = (Carries::Nothing), setup = warm, teardown = went_well)]
+fn exchange(exchanged: &'static mut Exchanged) -> bool {
+    exchanged.cycle()
+}
+
+#[expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to go on with")]
+fn lookups(hosts: u32) -> &'static Lookups {
+    Box::leak(Box::new(Lookups::new(hosts).expect("a working set-up")))
+}
+
+/// Likewise.
+fn is_at_home(found: Option<Verdict>) {
+    assert!(matches!(found, Some(Verdict::Pin(_))), "the token did not lead to its host: {found:?}");
+}
+
+#[library_benchmark]
+#[bench::cookie(args = (100), setup = lookups, teardown = is_at_home)]
+fn lookup(lookups: &'static Lookups) -> Option<Verdict> {
+    lookups.find(black_box(b"/a?x"), black_box(Lookups::now()))
+}
+
+library_benchmark_group!(name = core, benchmarks = [cluster_find, lookup, exchange]);
+main!(library_benchmark_groups = core);

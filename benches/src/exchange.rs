@@ -22,7 +22,7 @@ use homing_core::worker::Worker;
 
 use crate::hosts::Hosts;
 
-const NOW: UnixSecs = UnixSecs::new(1_795_000_000);
+pub(crate) const NOW: UnixSecs = UnixSecs::new(1_795_000_000);
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ndate: Mon, 23 Nov 2026 12:00:00 GMT\r\nserver: backend\r\ncontent-type: \
 text/html; charset=utf-8\r\ncache-control: no-cache\r\nx-backend: 0123456789abcdef\r\ncontent-length: 13\r\n\r\nHello, \
 world!";

@@ -3,3 +3,4 @@
 
 pub mod exchange;
 pub mod hosts;
+pub mod lookup;

@@ -3,10 +3,8 @@
 use std::hint::black_box;
 
 use criterion::Criterion;
-use homing_benches::exchange::{Carries, Exchanged, cookies, policy};
-use homing_benches::hosts::Hosts;
-use homing_core::clock::UnixSecs;
-use homing_core::hosts::ClusterId;
+use homing_benches::exchange::{Carries, Exchanged};
+use homing_benches::lookup::Lookups;
 
 #[expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to go on with")]
 pub(crate) fn whole(criterion: &mut Criterion) {
@@ -23,15 +21,8 @@ pub(crate) fn whole(criterion: &mut Criterion) {
 
 #[expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to go on with")]
 pub(crate) fn lookup(criterion: &mut Criterion) {
-    let hosts = Hosts::new(100).expect("a cluster of distinct addresses");
-    let policy = policy().expect("a valid policy");
-    let line = cookies(hosts.present.last().map(|address| &**address));
+    let lookups = Lookups::new(100).expect("a working set-up");
     criterion.bench_function("lookup/cookie", |bencher| {
-        bencher.iter(|| {
-            let mut lookup =
-                policy.lookup(black_box(b"/a?x"), UnixSecs::new(1_795_000_000)).expect("in scope");
-            lookup.offer(black_box(&line));
-            lookup.read().find(&policy, [(ClusterId(0), &hosts.cluster)])
-        });
+        bencher.iter(|| lookups.find(black_box(b"/a?x"), black_box(Lookups::now())));
     });
 }

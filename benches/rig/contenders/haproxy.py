@@ -1,9 +1,12 @@
 """HAProxy."""
 
+from riglib import fleet
+
 VARIANTS = {
     "": "HAProxy, 1 thread, cookie insert indirect, http-reuse always",
     "notag": "as haproxy, without the memory-pool debugging that Debian's build turns on",
     "splice": "as haproxy, with splice for response bodies",
+    **fleet.variants("as haproxy"),
 }
 TOKEN = "cookie"
 
@@ -18,7 +21,12 @@ def command(setup):
 
 def configuration(setup):
     splice = setup.variant == "splice"
-    servers = "\n".join(f"    server s{n} 127.0.0.1:{port} cookie s{n}" for n, port in enumerate(setup.upstreams))
+    size = fleet.size_of(setup.variant) or len(setup.upstreams)
+    # Without weight a server keeps its sessions and gets no new ones.
+    servers = "\n".join(
+        f"    server s{n} {address} cookie s{n}{'' if used else ' weight 0'}"
+        for n, (address, used) in enumerate(fleet.hosts(setup.upstreams, size))
+    )
     return f"""
 global
     nbthread 1

@@ -11,6 +11,7 @@ from .contender import Contender, RigError, Setup
 from .scenario import SCENARIOS, request_bytes
 
 IDLE_CONNECTIONS = (0, 1000, 5000)
+LOG_SETTLE_SECONDS = 0.3  # until what is logged has been written
 QUIET_WAIT_SECONDS = 2  # before a run is repeated because others used the machine
 
 
@@ -102,9 +103,13 @@ class Bench:
         pids = contender.pids()
         extra = ["--pids", ",".join(map(str, pids))] if pids else []
         with system.ForeignCpu([*pids, self.backend.pid]) as foreign:
+            contender.harvest_log()  # what was logged before is of no interest
             run = self.run_load(contender, scenario_name, self.options.duration, self.options.warmup, *extra)
+        if getattr(contender.module, "harvest_log", None):
+            time.sleep(LOG_SETTLE_SECONDS)
         return run | figures(run) | {
             "missing_tokens": missing_tokens(run, contender, SCENARIOS[scenario_name]),
+            "unlogged": unlogged(run, contender.harvest_log()),
             "foreign_cores": foreign.cores,
             "steal_cores": foreign.steal,
         }
@@ -122,8 +127,9 @@ class Bench:
         return sizes
 
     def _memory_holding(self, contender, count):
+        before = system.memory_kib(contender.pids())
         if count == 0:
-            return {"open": 0} | system.memory_kib(contender.pids())
+            return {"open": 0} | before
         argv = self.load(contender, "S7", "--hold", "--connections", count)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         holder = system.spawn(argv, self.options.load_cpu, **pipes)
@@ -133,9 +139,11 @@ class Bench:
                 raise RigError(f"the load generator could not hold {count} connections")
             held = json.loads(line)
             time.sleep(self.options.idle_seconds)
-            return held | system.memory_kib(contender.pids())
+            held |= system.memory_kib(contender.pids())
         finally:
             system.stop(holder)
+        time.sleep(self.options.gone_seconds)
+        return held | {"before": before, "gone": system.memory_kib(contender.pids())}
 
 
 def figures(run):
@@ -158,7 +166,16 @@ def missing_tokens(run, contender, scenario):
     return run["requests"] - run["set_cookie"] if contender.module.TOKEN == "cookie" and not scenario.token else 0
 
 
-BAD = ("errors", "non2xx", "wrong_upstream", "wrong_length", "missing_tokens")
+def unlogged(run, harvest):
+    """How many requests a contender with an access log did not log. What it logged of the warm-up cannot be told from
+    the rest, so the lines it says it dropped are counted, and lines that are plainly too few."""
+    if harvest is None:
+        return 0
+    lines, lost = harvest
+    return max(lost, run["requests"] - lines)
+
+
+BAD = ("errors", "non2xx", "wrong_upstream", "wrong_length", "missing_tokens", "unlogged")
 
 
 def run_line(scenario, round_number, name, run):
@@ -171,6 +188,12 @@ def run_line(scenario, round_number, name, run):
         f"  p50 {latency['p50']:.0f} p99 {latency['p99']:.0f} us  {bad}"
         f"  foreign {run['foreign_cores']:.2f} (attempt {run['attempts']})"
     )
+
+
+def memory_text(count, memory):
+    """The memory that `count` connections took, for whoever watches."""
+    gone = f" ({memory['before']['pss_kib']} before, {memory['gone']['pss_kib']} after)" if "gone" in memory else ""
+    return f"{count}: {memory['pss_kib']} KiB{gone}"
 
 
 def run_all(options, contender_names, scenario_names, record, skipped):
@@ -201,5 +224,5 @@ def run_one(bench, contender, scenario, round_number):
     if contender.process is None:
         raise RigError("there is no proxy whose memory could be measured")
     memory = bench.idle_memory(contender.name)
-    say(f"{scenario:7} {contender.name:20} " + ", ".join(f"{n}: {m['pss_kib']} KiB" for n, m in memory.items()))
+    say(f"{scenario:7} {contender.name:20} " + ", ".join(memory_text(*item) for item in memory.items()))
     return {"idle": memory}

@@ -110,6 +110,7 @@ class Contender:
             raise RigError(f"no contender {name!r}; {stem} takes one of {', '.join(f'@{v}' for v in variants or {})}")
         self.setup = Setup(name, upstreams, os.path.join(work, name), options)
         self.process = None
+        self.launched = None  # when its process was started, by the monotonic clock
         self.tokens = []  # (header fields, upstream that must answer)
 
     @property
@@ -120,6 +121,16 @@ class Contender:
     @property
     def port(self):
         return self.setup.port
+
+    @property
+    def log(self):
+        """The file that holds its output."""
+        return self.setup.path("log")
+
+    def harvest_log(self):
+        """What its access log holds since the last harvest: lines, and requests it says it lost. None: no such log."""
+        harvest = getattr(self.module, "harvest_log", lambda _setup: None)
+        return harvest(self.setup)
 
     def start(self):
         """Starts it, waits until it answers, and learns its tokens."""
@@ -144,25 +155,28 @@ class Contender:
             self.stop()
             raise
 
-    def _start_once(self):
+    def launch(self):
+        """Starts its process, on a port of its own; does not wait until it answers."""
         self.setup.port = system.free_port()
         argv = self.module.command(self.setup)
-        log = self.setup.path("log")
-        with open(log, "wb") as output:
-            cpu = self.setup.options.proxy_cpu
+        with open(self.log, "wb") as output:
             streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
-            self.process = system.spawn(argv, cpu, cwd=self.setup.directory, **streams)
+            self.launched = time.monotonic()
+            self.process = system.spawn(argv, self.setup.options.proxy_cpu, cwd=self.setup.directory, **streams)
+
+    def _start_once(self):
+        self.launch()
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise RigError(f"{self.name} exited with {self.process.returncode}; see {log}")
+                raise RigError(f"{self.name} exited with {self.process.returncode}; see {self.log}")
             try:
                 if fetch(self.port, request_bytes())[0] == 200:
                     return
             except OSError:
                 pass
             time.sleep(0.05)
-        raise RigError(f"{self.name} gave no 200 within {START_SECONDS} s; see {log}")
+        raise RigError(f"{self.name} gave no 200 within {START_SECONDS} s; see {self.log}")
 
     def stop(self):
         if self.process:

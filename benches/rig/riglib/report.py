@@ -3,7 +3,9 @@
 import statistics
 
 from .bench import BAD, IDLE_CONNECTIONS
+from .fleet import named, size_of
 from .scenario import SCENARIOS
+from .startup import STARTUP
 
 HEADINGS = ("contender", "CPU us/req", "vs {base}", "vs best limit", "user us/req", "req/s", "proxy cores",
             "MB/CPU-s", "p50 / p99 / p99.9 us", "foreign cores", "bad")
@@ -31,6 +33,9 @@ def markdown(results, base):
         if chosen:
             table = idle_table if SCENARIOS[name].idle else cpu_table
             lines += ["", f"## {name}: {SCENARIOS[name].what}", "", *table(chosen, base)]
+    started = [record for record in records if record["scenario"] == STARTUP]
+    if started:
+        lines += ["", "## From the start of the process to its first answer", "", *startup_table(started, base)]
     return "\n".join(lines) + "\n"
 
 
@@ -55,19 +60,34 @@ def cpu_table(records, base):
             spread(values(runs[name], "mb_per_cpu_second").values(), 0, ends=False),
             " / ".join(spread(latencies, 0, ends=False) for latencies in quantiles),
             f"{max(run['foreign_cores'] for run in runs[name].values()):.2f}",
-            sum(run[kind] for run in runs[name].values() for kind in BAD),
+            sum(run.get(kind, 0) for run in runs[name].values() for kind in BAD),
         ])
 
 
 def idle_table(records, _base):
     most = IDLE_CONNECTIONS[-1]
     yield row(["contender", *(f"PSS KiB, {count} connections" for count in IDLE_CONNECTIONS), "bytes/connection",
-               f"RSS KiB at {most}"])
-    yield "|" + "---|" * (len(IDLE_CONNECTIONS) + 3)
+               f"RSS KiB at {most}", f"PSS KiB before {most}, after they have gone"])
+    yield "|" + "---|" * (len(IDLE_CONNECTIONS) + 4)
     for record in records:
         sizes = [record["idle"][str(count)] for count in IDLE_CONNECTIONS]
         grown = (sizes[-1]["pss_kib"] - sizes[0]["pss_kib"]) * 1024 / max(1, sizes[-1]["open"])
-        yield row([record["contender"], *(size["pss_kib"] for size in sizes), f"{grown:.0f}", sizes[-1]["rss_kib"]])
+        ends = [str(sizes[-1].get(when, {}).get("pss_kib", "-")) for when in ("before", "gone")]
+        yield row([record["contender"], *(size["pss_kib"] for size in sizes), f"{grown:.0f}", sizes[-1]["rss_kib"],
+                   ", ".join(ends)])
+
+
+def startup_table(records, base):
+    runs = by_contender(records)
+    cost = {name: values(runs[name], "ms") for name in runs}
+    yield row(["contender", "ms", f"vs {base}", "CPU ms", "starts"])
+    yield "|" + "---|" * 5
+    for name in cost:
+        # The base with as many hosts.
+        size = size_of(name.partition("@")[2])
+        rival = cost.get(named(base, size) if size else base)
+        yield row([name, spread(cost[name].values(), 1), ratio(cost[name], rival),
+                   spread(values(runs[name], "cpu_ms").values(), 1), len(cost[name])])
 
 
 def by_contender(records):

@@ -32,6 +32,7 @@ SCENARIOS = {
     "S5": Scenario("constant 5,000 requests/s", ("--connections", "64", "--rate", "5000")),
     "S6": Scenario("a connection per request", ("--connections", "32", "--churn")),
     "S7": Scenario("memory of idle keep-alive connections", idle=True),
+    "S8": Scenario("constant 20,000 requests/s", ("--connections", "64", "--rate", "20000")),
 }
 
 # A group stands for its members on the command line.
