@@ -28,7 +28,7 @@ pub const FIELDS_MAX: usize = 100;
 pub const CHUNK_EXTENSION_MAX: usize = 1024;
 /// Longest trailer section that is passed on.
 pub const TRAILERS_MAX: usize = 8 * 1024;
-/// Most empty lines that are skipped at once in front of a request line (RFC 9112 §2.2).
+/// Most empty lines that are skipped in front of a request line, however they come (RFC 9112 §2.2).
 pub const EMPTY_LINES_MAX: usize = 4;
 /// Most field names that the `connection` lines of one head may nominate for removal.
 pub const NOMINATIONS_MAX: usize = 32;

@@ -12,7 +12,8 @@
 //!
 //! These are Envoy's rules (path-119 to path-128, hcm-114 to hcm-122, and more that were asked of it), but for what would
 //! not be normal afterwards: an escape that is broken or of NUL, and dots with parameters that come to light behind an
-//! escape or a backslash (`/.%2e;x/`, which Envoy passes on as `/..;x/`), are refused.
+//! escape or a backslash (`/.%2e;x/`, which Envoy passes on as `/..;x/`), are refused. So is a byte that no target has: were
+//! it in a segment that goes, nobody would see it any more.
 
 use core::fmt;
 
@@ -25,13 +26,13 @@ pub struct PathRules {
     pub merge_slashes: bool,
 }
 
-/// The path has no normal form: an escape is broken or of NUL, or hides dots with parameters.
+/// The path has no normal form: an escape is broken or of NUL, or hides dots with parameters, or a byte is in no target.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct NoNormalForm;
 
 impl fmt::Display for NoNormalForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the path has an escape that is broken, of NUL, or of dots with parameters")
+        f.write_str("the path has an escape that is broken, of NUL, or of dots with parameters, or a byte of no target")
     }
 }
 
@@ -45,6 +46,10 @@ impl core::error::Error for NoNormalForm {}
 pub fn normal_path(path: &[u8], rules: PathRules, out: &mut Vec<u8>) -> Result<bool, NoNormalForm> {
     if is_normal(path, rules) {
         return Ok(false);
+    }
+    // RFC 9112 §3.2: visible ASCII, and no fragment.
+    if !path.iter().all(|&byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Err(NoNormalForm);
     }
     let start = out.len();
     if rules.normalize {
@@ -255,6 +260,10 @@ mod tests {
             ["/%", "/%4", "/%zz", "/%%41", "/a/%+1", "/%00", "/..;/%g0", "/%4/1", "/a/.%2e;x/b", "/a\\..;x/b"]
         {
             assert_eq!(form(path, NORMAL), Err(NoNormalForm), "{path}");
+        }
+        for odd in ["\0", "\n", "\t", " ", "\u{7f}", "\u{e9}", "#"] {
+            assert_eq!(form(&format!("/a{odd}/../b"), NORMAL), Err(NoNormalForm), "{odd:?}");
+            assert_eq!(form(&format!("//{odd}"), MERGED), Err(NoNormalForm), "{odd:?}");
         }
         // Its parameters are dropped unread.
         assert_eq!(form("/..;%/a", NORMAL).as_deref(), Ok("/a"));

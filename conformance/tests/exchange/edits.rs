@@ -81,6 +81,32 @@ fn a_path_in_its_normal_form_is_what_everybody_sees() {
     });
 }
 
+/// What no target may hold is not hidden by the dot segments behind it, and whatever normalising makes of a head that is too
+/// long, it was too long.
+#[test]
+fn a_normal_form_does_not_hide_what_is_wrong_with_a_path() {
+    ways(|seed| {
+        let mut builder = Builder::new();
+        let app = builder.cluster("app", &[HOST]);
+        builder.paths = PathRules { normalize: true, merge_slashes: true };
+        builder.limits.request_head_bytes = 500;
+        builder.route("/", app);
+        let mut lab = lab(builder, seed).with(move |_: &str, _: &Request| answer(EMPTY_OK));
+        for odd in ["\n", "\n\n", "\nhost: y\n\n", "\0", "\t", "\u{1}", "\u{7f}", "\u{e9}", "#", "#/x"] {
+            for front in ["/", "/a", "http://x/a"] {
+                for behind in ["/../b", "/./b", "//", "/%2e%2e/b"] {
+                    let request = format!("GET {front}{odd}{behind} HTTP/1.1\r\nhost: x\r\n\r\n");
+                    let id = sent(&mut lab, &request);
+                    assert_eq!(statuses(&lab, id), [400], "{request:?}");
+                }
+            }
+        }
+        let id = sent(&mut lab, format!("GET /a{} HTTP/1.1\r\nhost: x\r\n\r\n", "/./.".repeat(150)));
+        assert_eq!(statuses(&lab, id), [414]);
+        assert!(lab.requests().is_empty());
+    });
+}
+
 #[test]
 fn an_untrusted_client_cannot_forge_marks() {
     ways(|seed| {

@@ -59,6 +59,53 @@ fn empty_lines_in_front_of_a_request_are_skipped() {
 }
 
 #[test]
+fn more_empty_lines_than_some_are_refused_however_they_come() {
+    ways(|seed| {
+        let response = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        let lines = |count: usize| "\r\n".repeat(count);
+        let mut lab = one_host(response, seed);
+        for count in [4, 5, 9] {
+            let id = sent(&mut lab, GET);
+            lab.client_send(id, lines(count) + GET);
+            lab.run();
+            let (whole, pieces) = (statuses(&lab, id), sent(&mut lab, GET));
+            for _ in 0..count {
+                lab.client_send(pieces, "\r");
+                lab.run();
+                lab.client_send(pieces, "\n");
+                lab.run();
+            }
+            lab.client_send(pieces, GET);
+            lab.run();
+            assert_eq!(
+                (&whole, &whole),
+                (&statuses(&lab, pieces), &vec![200, if count > 4 { 400 } else { 200 }])
+            );
+        }
+        // They are counted for each request.
+        let id = sent(&mut lab, (lines(4) + GET).repeat(3));
+        assert_eq!(statuses(&lab, id), [200; 3]);
+    });
+}
+
+#[test]
+fn an_empty_line_is_no_request_and_buys_no_time() {
+    // Whole lines only: half of one is the beginning of something.
+    let mut lab = one_host("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", 0);
+    let id = sent(&mut lab, GET);
+    lab.advance(Duration::from_millis(500));
+    assert_eq!(lab.client_buffers(id), 0, "it rests");
+    for _ in 0..3 {
+        lab.advance(seconds(20));
+        assert!(!lab.client_is_half_closed(id));
+        lab.client_send(id, "\r\n");
+        lab.run();
+    }
+    lab.advance(seconds(16));
+    assert_eq!((statuses(&lab, id), lab.client_ended(id)), (vec![200], Some(Ended::Close)));
+}
+
+#[test]
 fn a_malformed_request_is_answered_and_logged_for_itself() {
     ways(|seed| {
         let mut lab = one_host("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n", seed);

@@ -242,6 +242,8 @@ pub struct Exchange {
     resting: bool,
     /// Bytes wait at the socket: the next thing to do is to read them.
     woken: bool,
+    /// So many empty lines were skipped since the last request.
+    empty_lines: usize,
     /// The client's side is read although a response is awaited.
     watching: bool,
     order: Option<LinkOrder>,
@@ -288,6 +290,7 @@ impl Exchange {
             dial_queued: false,
             resting: false,
             woken: false,
+            empty_lines: 0,
             watching: false,
             order: None,
             over: None,
@@ -443,8 +446,16 @@ impl Exchange {
     /// For a shell that waited by itself while the connection rested, and begins this exchange because the client spoke.
     /// What waits is read, however many windows are lent: a connection that rested again unread would be woken again
     /// at once, for as long as the crowd lasts.
-    pub fn woken(&mut self) {
+    /// `empty_lines` is what the exchange before it said of itself: a client that sends nothing else has its connection
+    /// for so many rests only.
+    pub fn woken(&mut self, empty_lines: usize) {
         self.woken = true;
+        self.empty_lines = empty_lines;
+    }
+
+    /// So many empty lines were skipped since the last request.
+    pub fn empty_lines(&self) -> usize {
+        self.empty_lines
     }
 
     /// What to do with the upstream link, said once.
@@ -579,6 +590,7 @@ impl Exchange {
         self.truncated = false;
         self.resting = false;
         self.woken = false;
+        self.empty_lines = 0;
         self.watching = false;
         self.scanned = 0;
         self.response_scanned = 0;

@@ -111,10 +111,11 @@ impl RequestHead<'_> {
     }
 }
 
-/// How many bytes of empty lines stand in front of the request line, at most [`EMPTY_LINES_MAX`] lines.
-/// RFC 9112 §2.2 has at least one skipped: old clients send one behind a body.
-pub fn leading_empty_lines(bytes: &[u8]) -> usize {
-    2 * bytes.chunks_exact(2).take(EMPTY_LINES_MAX).take_while(|line| line == b"\r\n").count()
+/// How many empty lines, of two bytes each, stand in front of the request line; at most [`EMPTY_LINES_MAX`], of which
+/// `skipped` were skipped already. RFC 9112 §2.2 has at least one skipped: old clients send one behind a body.
+pub fn leading_empty_lines(bytes: &[u8], skipped: usize) -> usize {
+    let most = EMPTY_LINES_MAX.saturating_sub(skipped);
+    bytes.chunks_exact(2).take(most).take_while(|line| line == b"\r\n").count()
 }
 
 /// Whether no request can begin with these bytes (a TLS hello, say), so that waiting for more is pointless.
@@ -665,12 +666,14 @@ mod tests {
 
     #[test]
     fn empty_lines_are_skipped_and_other_protocols_noticed_rfc_9112_section_2_2() {
-        assert_eq!(leading_empty_lines(b"GET"), 0);
-        assert_eq!(leading_empty_lines(b"\r"), 0);
-        assert_eq!(leading_empty_lines(b"\r\nGET"), 2);
-        assert_eq!(leading_empty_lines(b"\r\n\r\n\r"), 4);
-        assert_eq!(leading_empty_lines(b"\nGET"), 0);
-        assert_eq!(leading_empty_lines(&b"\r\n".repeat(50)), 2 * EMPTY_LINES_MAX);
+        assert_eq!(leading_empty_lines(b"GET", 0), 0);
+        assert_eq!(leading_empty_lines(b"\r", 0), 0);
+        assert_eq!(leading_empty_lines(b"\r\nGET", 0), 1);
+        assert_eq!(leading_empty_lines(b"\r\n\r\n\r", 0), 2);
+        assert_eq!(leading_empty_lines(b"\nGET", 0), 0);
+        assert_eq!(leading_empty_lines(&b"\r\n".repeat(50), 0), EMPTY_LINES_MAX);
+        assert_eq!(leading_empty_lines(&b"\r\n".repeat(50), 1), EMPTY_LINES_MAX - 1);
+        assert_eq!(leading_empty_lines(b"\r\nGET", EMPTY_LINES_MAX), 0);
         for (bytes, hopeless) in [
             (&b""[..], false),
             (b"G", false),

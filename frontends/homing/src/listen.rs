@@ -3,9 +3,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -13,6 +14,39 @@ use crate::config::BindAddress;
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// The file of a unix socket that was opened. While this program drains, its successor may have put another one in its
+/// place, which is not ours to remove.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    print: Print,
+}
+
+/// What stays the same for as long as a file lives, also when its owner or mode change. Numbers are used again.
+type Print = (u64, u64, Option<SystemTime>);
+
+impl SocketFile {
+    /// The file at `address`; `None`: it has none.
+    pub(crate) fn at(address: &BindAddress) -> Option<Self> {
+        let path = address.as_path()?.to_owned();
+        let print = print(&path)?;
+        Some(Self { path, print })
+    }
+
+    /// Removes the file if it is still the same.
+    pub(crate) fn remove(self) {
+        if print(&self.path) == Some(self.print) {
+            // It is left behind then, and found to be stale.
+            let _ = std::fs::remove_file(self.path);
+        }
+    }
+}
+
+fn print(path: &Path) -> Option<Print> {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino(), found.created().ok()))
+}
 
 /// Opens `workers` sockets at `address`, and says where that is: the kernel chooses a port 0.
 ///
@@ -117,6 +151,24 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "a file of somebody's").unwrap();
         assert_eq!(open(&address, 1).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn the_socket_file_of_a_successor_stays() {
+        let folder = std::env::temp_dir().join(format!("homing-successor-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("s");
+        let (sockets, address) = open(&BindAddress::Unix(path.clone()), 1).unwrap();
+        let file = SocketFile::at(&address).unwrap();
+        drop(sockets);
+        let (successor, address) = open(&address, 1).unwrap();
+        file.remove();
+        UnixStream::connect(&path).unwrap();
+        let file = SocketFile::at(&address).unwrap();
+        drop(successor);
+        file.remove();
+        assert!(!path.exists() && SocketFile::at(&address).is_none() && SocketFile::at(&any()).is_none());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

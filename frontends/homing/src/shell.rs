@@ -101,7 +101,7 @@ pub struct Service {
     counters: Vec<Arc<Counters>>,
     workers: Vec<JoinHandle<()>>,
     log: Option<LogThread>,
-    files: Vec<std::path::PathBuf>,
+    files: Vec<listen::SocketFile>,
 }
 
 /// Runs `settings` until the process is told to end: the first SIGTERM or SIGINT drains, a second one stops. With a
@@ -175,7 +175,7 @@ impl Service {
                 error,
             };
             let (opened, address) = listen::open(&bind.address, settings.workers).map_err(failed)?;
-            files.extend(address.as_path().map(std::path::Path::to_owned));
+            files.extend(listen::SocketFile::at(&address));
             addresses.push(address);
             for (own, socket) in sockets.iter_mut().zip(opened) {
                 own.push((bind.id, socket));
@@ -320,9 +320,7 @@ impl Service {
         if let Some(log) = self.log {
             log.finish();
         }
-        for file in self.files {
-            let _ = std::fs::remove_file(file);
-        }
+        self.files.into_iter().for_each(listen::SocketFile::remove);
     }
 }
 

@@ -44,8 +44,8 @@ const CANCELLED: i32 = 125;
 enum End {
     /// The connection is over.
     Over(Over),
-    /// Nothing is expected soon.
-    Rest,
+    /// Nothing is expected soon; what came since the last request.
+    Rest { empty_lines: usize },
 }
 
 /// A connection while it is busy.
@@ -82,16 +82,18 @@ pub(crate) async fn serve(
     client: String,
     mut stream: TcpStream,
 ) {
-    let mut woken = false;
+    let mut rested = None;
     loop {
         // Boxed, so that a resting connection's task is small.
-        let (end, returned) = Box::pin(busy(&shell, key, (id, woken), &client, stream)).await;
+        let (end, returned) = Box::pin(busy(&shell, key, (id, rested), &client, stream)).await;
         match (end, returned) {
-            (End::Rest, Some(whole)) => stream = whole,
-            (End::Over(_) | End::Rest, _) => break,
+            (End::Rest { empty_lines }, Some(whole)) => {
+                stream = whole;
+                rested = Some(empty_lines);
+            }
+            (End::Over(_) | End::Rest { .. }, _) => break,
         }
-        woken = rest(&shell, key, &stream).await;
-        if !woken {
+        if !rest(&shell, key, &stream).await {
             break;
         }
     }
@@ -131,12 +133,12 @@ async fn rest(shell: &Shell, key: u32, stream: &TcpStream) -> bool {
     .await
 }
 
-/// Serves requests until the connection is over or rests; gives the stream back in the latter case. `woken`: it rested
-/// before, and the client has spoken.
+/// Serves requests until the connection is over or rests; gives the stream back in the latter case. `rested`: it rested
+/// before, after so many empty lines, and the client has spoken.
 async fn busy(
     shell: &Rc<Shell>,
     key: u32,
-    (id, woken): (ListenerId, bool),
+    (id, rested): (ListenerId, Option<usize>),
     client: &str,
     stream: TcpStream,
 ) -> (End, Option<TcpStream>) {
@@ -145,8 +147,8 @@ async fn busy(
         let mut state = shell.state.borrow_mut();
         state.worker.now = shell.clock.now();
         let mut exchange = Exchange::new(id, client, &state.worker);
-        if woken {
-            exchange.woken();
+        if let Some(empty_lines) = rested {
+            exchange.woken(empty_lines);
         }
         exchange
     };
@@ -201,7 +203,8 @@ impl Conn {
                 return Poll::Ready(End::Over(over));
             }
             if self.resting.get() {
-                return Poll::Ready(End::Rest);
+                let empty_lines = self.exchange.borrow().empty_lines();
+                return Poll::Ready(End::Rest { empty_lines });
             }
             let inward = self.inward_news.get() && self.inward_holds.get();
             let outward = self.outward_news.get() && self.outward_holds.get();
@@ -613,7 +616,7 @@ impl Conn {
                 // It must not keep the descriptor open.
                 let _ = SockRef::from(&self.client).shutdown(Shutdown::Both);
             }
-            End::Over(Over::Close) | End::Rest => {}
+            End::Over(Over::Close) | End::Rest { .. } => {}
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::input::seed_of;
 
 /// The input as a request head, and bytes behind it.
 pub fn request_head(data: &[u8]) {
-    let bytes = &data[leading_empty_lines(data)..];
+    let bytes = &data[2 * leading_empty_lines(data, 0)..];
     let expected = Head::read(bytes).and_then(|head| Request::of(&head).map(|request| (head, request)));
     let (Some(length), Some(early)) = ends(bytes) else {
         assert_eq!(ends(bytes), (None, None));

@@ -7,13 +7,15 @@ use crate::window::Window;
 use crate::worker::Worker;
 
 impl Exchange {
-    /// Normalises the path of a head that is complete, where the listener asks for it. Doing so again changes nothing.
+    /// Normalises the path of a head that is complete and no longer than `head_max`, where the listener asks for it. Doing
+    /// so again changes nothing. A head that is too long stays so, lest it depended on segmentation what becomes of it.
     ///
     /// # Errors
     /// The path has no normal form, or the head does not fit with it.
     pub(super) fn normalise_path(
         &mut self,
         window: &mut Window,
+        head_max: usize,
         worker: &mut Worker,
     ) -> Result<(), HeadError> {
         let Some(view) = self.attempt.view() else { return Ok(()) };
@@ -22,7 +24,8 @@ impl Exchange {
         if rules == PathRules::default() {
             return Ok(());
         }
-        let Some(length) = head_end(window.live(), self.scanned) else { return Ok(()) };
+        let length = head_end(window.live(), self.scanned).filter(|&length| length <= head_max);
+        let Some(length) = length else { return Ok(()) };
         let head = window.live().get(..length).unwrap_or_default();
         let Some(span) = path_span(head) else { return Ok(()) };
         let path = head.get(span.clone()).unwrap_or_default();

@@ -53,9 +53,10 @@ impl Exchange {
 
     fn read_head(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
         // RFC 9112 §2.2: empty lines in front of a request line are skipped.
-        let skipped = leading_empty_lines(window.live());
+        let skipped = leading_empty_lines(window.live(), self.empty_lines);
         if skipped > 0 {
-            window.consume(skipped);
+            window.consume(2 * skipped);
+            self.empty_lines += skipped;
             self.scanned = 0;
         }
         if window.live().is_empty() {
@@ -79,7 +80,7 @@ impl Exchange {
             self.request_due = worker.now.tick.after(head_timeout);
             self.machine.move_request(RequestState::Head);
         }
-        if let Err(error) = self.normalise_path(window, worker) {
+        if let Err(error) = self.normalise_path(window, head_max, worker) {
             self.reject(error, worker);
             return Step::Hold;
         }
@@ -94,7 +95,9 @@ impl Exchange {
             Some(length) => {
                 return self.accept(window, Extent::Exactly(length), worker).unwrap_or(Step::Hold);
             }
-            None if cannot_be_request(window.live()) => self.reject(HeadError::RequestLine, worker),
+            None if cannot_be_request(window.live()) || window.live().starts_with(b"\r\n") => {
+                self.reject(HeadError::RequestLine, worker);
+            }
             None if window.live().len() >= head_max => self.reject(too_long(window, head_max), worker),
             None => {
                 self.scanned = window.live().len();

@@ -35,6 +35,7 @@ macro_rules! every_scenario {
             a_resting_connection_leaves_its_link_to_others, a_crowd_between_requests_is_served_on, a_crowd_inside_its_heads_keeps_nobody_waiting,
             a_reader_that_leaves_is_noticed,
             a_slow_request_head_is_408, a_slow_response_is_504, an_idle_connection_is_closed,
+            empty_lines_keep_no_connection,
             a_connection_that_is_never_made_is_503, a_wait_for_a_full_host_ends,
             running_out_of_descriptors_is_survived, a_request_is_sent_again_while_its_body_is_awaited
         }
@@ -535,6 +536,16 @@ pub fn an_idle_connection_is_closed(run: Run) {
     let mut client = proxy.client();
     assert_eq!(client.get("/").status(), "200");
     assert_eq!(client.rest().unwrap(), b"", "after a request");
+}
+
+pub fn empty_lines_keep_no_connection(run: Run) {
+    let limits = Limits { keep_alive_timeout: Duration::from_millis(500), ..Limits::default() };
+    let (proxy, _upstream) = limited(run, limits);
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").status(), "200");
+    // Each comes while the connection rests, or it ends sooner.
+    let ended = (0..12).any(|_| client.ends_in_spite_of("\r\n", Duration::from_millis(750)));
+    assert!(ended, "empty lines renew the time-out for ever");
 }
 
 pub fn a_connection_that_is_never_made_is_503(run: Run) {

@@ -206,6 +206,15 @@ impl Client {
         bytes
     }
 
+    /// Sends `bytes` and waits for `pause`, or until the proxy closes: whether it has.
+    pub fn ends_in_spite_of(&mut self, bytes: &str, pause: Duration) -> bool {
+        let stream = self.stream.get_mut();
+        stream.set_read_timeout(Some(pause)).unwrap();
+        let sent = stream.write_all(bytes.as_bytes());
+        let heard = self.stream.read_to_end(&mut Vec::new());
+        sent.is_err() || !heard.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Everything until the proxy closes; an error if it resets.
     pub fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
