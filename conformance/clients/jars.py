@@ -9,7 +9,6 @@ alternate, request by request. undici has no jar of its own and uses tough-cooki
 release build. Exit status: 0 all passed, 1 not so, 2 it could not run.
 """
 
-import argparse
 import asyncio
 import json
 import multiprocessing
@@ -22,7 +21,7 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "soak"))
 
 import hosts
-from proxy import ROOT, RUNTIMES, Homing, find_homing, guarded
+from proxy import ROOT, Homing, arguments, find_homing, guarded
 
 try:
     import aiohttp
@@ -124,14 +123,11 @@ def try_runtime(runtime, addresses, work, binary):
             print(f"{'FAIL' if wrong else 'PASS'} {runtime}: {name}: {wrong or 'one host, one cookie; the control alternates'}")
         return (homing.stop() == 0) & well
     finally:
-        if homing.is_alive():
-            homing.process.kill()
+        homing.kill()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runtimes", default=",".join(RUNTIMES))
-    parser.add_argument("--homing", help="the program, by default target/release/homing")
+    parser = arguments(__doc__)
     options = parser.parse_args()
     binary = find_homing(options.homing)
     if not os.path.isdir(os.path.join(ROOT, ".cache/node/node_modules/undici")):

@@ -14,7 +14,6 @@ A slow reader learns only when it has read what its kernel holds that its connec
 there it is Homing's descriptors that must be back to what they were. The shells are attacked at the same time. Exit status: 0 all passed, 1 not so, 2 it could not run.
 """
 
-import argparse
 import csv
 import http.client
 import json
@@ -31,7 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "soak"))
 
 import hosts
-from proxy import RUNTIMES, Homing, Tail, descriptor_limit, find_homing, guarded
+from proxy import Homing, Tail, arguments, descriptor_limit, find_homing, guarded
 
 # For the honest client and the probe. Generous, since the machine may be busy with the attack itself; one that is kept
 # out waits for ever.
@@ -150,21 +149,15 @@ def try_runtime(runtime, addresses, options, work, binary):
             wrong, figures = attack(runtime, name, options, homing, work)
             well &= not wrong
             print(f"{'FAIL' if wrong else 'PASS'} {runtime}: {name}: {wrong or figures}", flush=True)
-        status = homing.stop()
-        if status != 0:
-            print(f"FAIL {runtime}: exit status {status}")
-        return well and status == 0
+        return homing.ends_well() and well
     finally:
-        if homing.is_alive():
-            homing.process.kill()
+        homing.kill()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--connections", type=int, default=300)
     parser.add_argument("--rate", type=int, default=100, help="new attackers a second")
-    parser.add_argument("--runtimes", default=",".join(RUNTIMES))
-    parser.add_argument("--homing", help="the program, by default target/release/homing")
     options = parser.parse_args()
     binary = find_homing(options.homing)
     descriptor_limit()

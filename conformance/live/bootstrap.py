@@ -255,4 +255,4 @@ def main():
 
 
 if __name__ == "__main__":
-    world.main_guard(main)
+    world.guarded(main)

@@ -28,7 +28,6 @@ import dataclasses
 import json
 import multiprocessing
 import os
-import sys
 import tempfile
 import time
 
@@ -510,4 +509,4 @@ def save(options, failures):
 
 
 if __name__ == "__main__":
-    world.main_guard(main)
+    world.guarded(main)

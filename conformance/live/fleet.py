@@ -300,4 +300,4 @@ def main():
 
 
 if __name__ == "__main__":
-    world.main_guard(main)
+    world.guarded(main)

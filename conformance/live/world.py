@@ -27,6 +27,10 @@ import time
 import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "conformance"))
+
+from guard import guarded
+
 TYPE = "type.googleapis.com/"
 FILTER = "envoy.filters.http.stateful_session"
 # A proxy that hangs fails the test instead of stopping it. No answer below takes longer than a connection's refusal.
@@ -47,13 +51,18 @@ class Session:
     strict: bool = False
     gone: int = 503
 
+    def cookie(self):
+        """What both proxies say of a cookie in the same words."""
+        cookie = {"name": self.name}
+        if self.path:
+            cookie["path"] = self.path
+        if self.life:
+            cookie["ttl"] = f"{self.life}s"
+        return cookie
+
     def homing(self):
         if self.carrier == "cookie":
-            cookie = {"name": self.name}
-            if self.path:
-                cookie["path"] = self.path
-            if self.life:
-                cookie["ttl"] = f"{self.life}s"
+            cookie = self.cookie()
             if self.attributes:
                 cookie["attributes"] = [
                     {"name": name, "value": value} if value else {"name": name} for name, value in self.attributes
@@ -69,11 +78,7 @@ class Session:
 
     def envoy_state(self):
         if self.carrier == "cookie":
-            cookie = {"name": self.name}
-            if self.path:
-                cookie["path"] = self.path
-            if self.life:
-                cookie["ttl"] = f"{self.life}s"
+            cookie = self.cookie()
             if self.attributes:
                 cookie["attributes"] = [{"name": name, "value": value} for name, value in self.attributes]
             return "CookieBasedSessionState", {"cookie": cookie}
@@ -638,18 +643,3 @@ def be_a_child():
     """A forked process ends at SIGTERM, and leaves the proxies to its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def main_guard(run):
-    """Ends the program with `run`'s exit status; 2: it could not run to the end. SIGTERM stops the proxies too."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
-    try:
-        status = run()
-    except KeyboardInterrupt:
-        status = 2
-    except SystemExit as reason:
-        if not isinstance(reason.code, str):
-            raise
-        print(reason.code, file=sys.stderr)
-        status = 2
-    sys.exit(status)

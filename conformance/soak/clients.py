@@ -21,7 +21,6 @@ import json
 import random
 import signal
 import socket
-import struct
 
 from hosts import FAULTS, accept_of, frame, pattern, read_frame, reset
 

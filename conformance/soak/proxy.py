@@ -1,5 +1,6 @@
 """A running Homing, and what the kernel says of it: what the scripts of this directory share."""
 
+import argparse
 import json
 import os
 import re
@@ -10,10 +11,22 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from guard import guarded
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUNTIMES = ("monoio", "mio", "tokio")
 # For a person's sake only: a program that does not start or end fails the run instead of stopping it.
 PATIENCE_SECONDS = 30
+
+
+def arguments(doc):
+    """A parser with what every script takes; `doc` is the script's own."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--runtimes", default=",".join(RUNTIMES))
+    parser.add_argument("--homing", help="the program, by default target/release/homing")
+    return parser
 
 
 def find_homing(path=None):
@@ -93,6 +106,18 @@ class Homing:
             self.process.kill()
             return self.process.wait()
 
+    def ends_well(self):
+        """Drains, and says so if that goes wrong."""
+        status = self.stop()
+        if status != 0:
+            print(f"FAIL {self.runtime}: exit status {status}")
+        return status == 0
+
+    def kill(self):
+        """Sees to it that nothing is left behind."""
+        if self.is_alive():
+            self.process.kill()
+
     # ---------------------------------------------------------------- what the kernel says
 
     def descriptors(self):
@@ -130,18 +155,3 @@ class Tail:
                 return []
         *lines, self.rest = (self.rest + self.file.read()).split(b"\n")
         return lines
-
-
-def guarded(run):
-    """Ends the program with `run`'s exit status; 2: it could not run to the end. SIGTERM takes the same way out."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
-    try:
-        status = run()
-    except KeyboardInterrupt:
-        status = 2
-    except SystemExit as reason:
-        if not isinstance(reason.code, str):
-            raise
-        print(reason.code, file=sys.stderr)
-        status = 2
-    sys.exit(status)

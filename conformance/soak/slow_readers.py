@@ -20,7 +20,6 @@ default, such clients are cut off after a minute. Loopback only, Python 3.10 and
 1 not so, 2 it could not run.
 """
 
-import argparse
 import asyncio
 import hashlib
 import multiprocessing
@@ -32,7 +31,7 @@ import socket
 import tempfile
 import time
 
-from proxy import RUNTIMES, Homing, descriptor_limit, find_homing, guarded
+from proxy import Homing, arguments, descriptor_limit, find_homing, guarded
 
 BODY = 1 << 20
 CONTENT = b"".join(hashlib.sha512(b"%d" % nth).digest() for nth in range(BODY // 64))
@@ -313,18 +312,15 @@ class Round:
 
     def stop(self):
         for homing in self.homings:
-            if homing.is_alive():
-                homing.process.kill()
+            homing.kill()
         self.host.stop()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--connections", type=int, default=10_000, help="slow clients; 0: leave this round out")
     parser.add_argument("--uploads", type=int, default=1000, help="uploads to a slow host; 0: leave this round out")
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--runtimes", default=",".join(RUNTIMES))
-    parser.add_argument("--homing", help="the program, by default target/release/homing")
     options = parser.parse_args()
     binary, limit = find_homing(options.homing), descriptor_limit()
     if max(options.connections, options.uploads) + SPARE > limit:

@@ -20,7 +20,6 @@ Loopback only, Python 3.10 and no packages. What comes of one seed differs in ti
 well, 1 not so, 2 it could not run.
 """
 
-import argparse
 import collections
 import json
 import multiprocessing
@@ -30,14 +29,13 @@ import re
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 
 import clients
 import hosts
 from ledger import Ledger
-from proxy import RUNTIMES, Homing, descriptor_limit, find_homing, guarded
+from proxy import Homing, arguments, descriptor_limit, find_homing, guarded
 
 HOSTS = 6
 SAMPLE_SECONDS = 5
@@ -259,21 +257,19 @@ def outcomes(subjects, counter):
         print(f"  {name:<58}" + "".join(f"{each[name]:>10}" for each in counters))
 
 
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def read_options():
+    parser = arguments(__doc__)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--runtimes", default=",".join(RUNTIMES))
     parser.add_argument("--seed", type=int, default=None, help="by default the time")
     parser.add_argument("--load", type=float, default=1.0, help="how many clients, as a factor")
     parser.add_argument("--reload", action="store_true", help="rewrite the configuration and send SIGHUP, again and again")
     parser.add_argument("--report", help="where the lines of JSON go; by default .cache/soak/SEED.jsonl")
-    parser.add_argument("--homing", help="the program, by default target/release/homing")
     parser.add_argument("--keep", action="store_true", help="leave logs and journals where they are, and say where")
     return parser.parse_args()
 
 
 def main():
-    options = arguments()
+    options = read_options()
     seed = options.seed if options.seed is not None else int(time.time())
     binary = find_homing(options.homing)
     limit = descriptor_limit()
@@ -311,8 +307,7 @@ def main():
         for subject in subjects:
             if getattr(subject, "crowd", None) and subject.crowd.is_alive():
                 subject.crowd.kill()
-            if subject.homing.is_alive():
-                subject.homing.process.kill()
+            subject.homing.kill()
         fleet.stop()
         if options.keep:
             print(f"logs and journals are in {work}")

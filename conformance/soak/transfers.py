@@ -10,7 +10,6 @@ not with the size of the body. Loopback only; curl, Python 3.10 and no packages.
 could not run.
 """
 
-import argparse
 import hashlib
 import http.client
 import multiprocessing
@@ -22,7 +21,7 @@ import tempfile
 import threading
 import time
 
-from proxy import RUNTIMES, Homing, find_homing, guarded
+from proxy import Homing, arguments, find_homing, guarded
 
 MIB = 1 << 20
 BASE = b"".join(hashlib.sha512(b"%d" % nth).digest() for nth in range(MIB // 64))
@@ -193,20 +192,14 @@ def try_all(runtime, port, options, binary, work, owed):
             well &= failure is None
             figures = failure or f"{took:.1f} s, {samples[0]} KiB before, at most {max(samples)} KiB of {len(samples)} samples"
             print(f"{'FAIL' if failure else 'PASS'} {runtime}: {what}, {options.mib} MiB: {figures}", flush=True)
-        status = homing.stop()
-        if status != 0:
-            print(f"FAIL {runtime}: exit status {status}")
-        return well and status == 0
+        return homing.ends_well() and well
     finally:
-        if homing.is_alive():
-            homing.process.kill()
+        homing.kill()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--mib", type=int, default=1024)
-    parser.add_argument("--runtimes", default=",".join(RUNTIMES))
-    parser.add_argument("--homing", help="the program, by default target/release/homing")
     options = parser.parse_args()
     binary = find_homing(options.homing)
     server = Server(("127.0.0.1", 0), Upstream)

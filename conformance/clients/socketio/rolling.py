@@ -16,7 +16,6 @@ socket.io's own client: `withCredentials` does that in Node since 4.7.) Needs co
 Exit status: 0 all passed, 1 not so, 2 it could not run.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -29,7 +28,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "soak"))
 
 import hosts
-from proxy import ROOT, RUNTIMES, Homing, find_homing, guarded
+from proxy import ROOT, Homing, arguments, find_homing, guarded
 
 # For a person's sake only.
 PATIENCE_SECONDS = 30
@@ -177,16 +176,14 @@ def try_runtime(runtime, ports, options, work, binary):
     finally:
         for instance in instances:
             instance.stop()
-        if homing and homing.is_alive():
-            homing.process.kill()
+        if homing:
+            homing.kill()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--clients", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=2, help="how often each instance is restarted")
-    parser.add_argument("--runtimes", default=",".join(RUNTIMES))
-    parser.add_argument("--homing", help="the program, by default target/release/homing")
     options = parser.parse_args()
     binary = find_homing(options.homing)
     if not os.path.isdir(os.path.join(ROOT, ".cache/node/node_modules/socket.io")):

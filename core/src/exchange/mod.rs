@@ -428,8 +428,7 @@ impl Exchange {
     /// The drain deadline has passed: whatever runs is cut off and recorded.
     pub fn stop(&mut self, worker: &mut Worker) {
         if self.over.is_none() {
-            self.record(Ending::Stopped, worker);
-            self.end(Over::Abort);
+            self.abort(Ending::Stopped, worker);
         }
     }
 
@@ -623,6 +622,13 @@ impl Exchange {
         self.attempt.release();
         self.request_due = Tick::NEVER;
         self.response_due = Tick::NEVER;
+    }
+
+    /// Ends the connection in the middle of a message, and writes down why. What was sent of it must not be taken for all
+    /// of it, so the client sees a reset.
+    fn abort(&mut self, ending: Ending, worker: &mut Worker) {
+        self.record(ending, worker);
+        self.end(Over::Abort);
     }
 
     /// Writes down the outcome of the request under way, once. `ending` counts unless a worse one was noted before.

@@ -17,7 +17,7 @@ use homing_shell::{Clock, Job, SWEEP, TICK, client_text, is_exhaustion, is_quiet
 use monoio::io::{CancelHandle, Canceller};
 use monoio::net::{TcpListener, TcpStream};
 use slab::Slab;
-use socket2::{SockAddr, Socket};
+use socket2::Socket;
 
 use crate::connection;
 use crate::link::Link;
@@ -139,7 +139,7 @@ async fn accept(shell: Rc<Shell>, id: ListenerId, listener: TcpListener, stop: C
         match listener.cancelable_accept(stop.clone()).await {
             Ok((stream, address)) => {
                 let Some(permit) = room(&shell, id).await else { break };
-                admit(&shell, (id, permit), stream, client_text(&SockAddr::from(address)));
+                admit(&shell, (id, permit), stream, client_text(Some(address)));
             }
             Err(error) if is_exhaustion(&error) => monoio::time::sleep(TICK).await,
             Err(_) => {}

@@ -169,25 +169,19 @@ fn accept_one(listener: &Socket) -> io::Result<(TcpStream, String)> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let (socket, address) = rustix::net::acceptfrom_with(listener, flags)?;
     let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-    Ok((
-        TcpStream::from(socket),
-        address.map_or_else(|| UNIX_CLIENT.to_owned(), |address| address.ip().to_string()),
-    ))
+    Ok((TcpStream::from(socket), client_text(address)))
 }
 
 #[cfg(not(target_os = "linux"))]
 fn accept_one(listener: &Socket) -> io::Result<(TcpStream, String)> {
     let (socket, address) = listener.accept()?;
     socket.set_nonblocking(true)?;
-    Ok((adopt(socket), client_text(&address)))
+    Ok((adopt(socket), client_text(address.as_socket())))
 }
 
-/// How a client on a unix socket is called, which has no address.
-const UNIX_CLIENT: &str = "unix";
-
 /// The client's address without its port, as `x-forwarded-for` has it; a unix socket's client has none.
-pub fn client_text(address: &SockAddr) -> String {
-    address.as_socket().map_or_else(|| UNIX_CLIENT.to_owned(), |address| address.ip().to_string())
+pub fn client_text(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "unix".to_owned(), |address| address.ip().to_string())
 }
 
 /// Receives what has come, without waiting, into `into`; zero: the peer has closed its sending side.

@@ -1,7 +1,7 @@
 //! Answers of our own: faults, refusals, redirects, fixed responses.
 
 use super::super::machine::{RequestState, ResponseState};
-use super::super::{Answer, Exchange, LinkOrder, Over, Step};
+use super::super::{Answer, Exchange, LinkOrder, Step};
 use crate::field::Status;
 use crate::http1::{self, Keep, Method, Version};
 use crate::route::Action;
@@ -14,8 +14,7 @@ impl Exchange {
     pub(super) fn give_answer(&mut self, answer: Answer, ending: Ending, worker: &mut Worker) {
         self.attempt.outcome.ending = ending;
         if !matches!(self.machine.response(), ResponseState::Idle | ResponseState::Head) {
-            self.record(ending, worker);
-            self.end(Over::Abort);
+            self.abort(ending, worker);
             return;
         }
         if self.machine.response() == ResponseState::Head {
@@ -52,8 +51,7 @@ impl Exchange {
             let fits = self.write_answer(window, worker)
                 || (worker.windows.promote(window) && self.write_answer(window, worker));
             if !fits {
-                self.record(Ending::Answered, worker);
-                self.end(Over::Abort);
+                self.abort(Ending::Answered, worker);
                 return Step::Hold;
             }
         }

@@ -101,8 +101,7 @@ impl Exchange {
                 self.end(Over::Close);
             }
             RequestState::Body => {
-                self.record(Ending::ClientLeft, worker);
-                self.end(Over::Abort);
+                self.abort(Ending::ClientLeft, worker);
             }
             RequestState::Sent | RequestState::Paused | RequestState::Dialing => {
                 if matches!(self.machine.response(), ResponseState::Idle | ResponseState::Head) {
@@ -128,8 +127,7 @@ impl Exchange {
             // As in `client_closed`: it never became a request.
             self.owed = false;
         }
-        self.record(Ending::ClientLeft, worker);
-        self.end(Over::Abort);
+        self.abort(Ending::ClientLeft, worker);
     }
 
     /// The upstream has closed its sending side.
@@ -152,8 +150,7 @@ impl Exchange {
             ResponseState::Head => self.upstream_lost(window, worker),
             ResponseState::Body => self.truncate(),
             _ => {
-                self.record(Ending::UpstreamReset, worker);
-                self.end(Over::Abort);
+                self.abort(Ending::UpstreamReset, worker);
             }
         }
     }
@@ -169,8 +166,7 @@ impl Exchange {
                 self.settle(worker);
             }
             RequestState::Tunnel => {
-                self.record(Ending::UpstreamReset, worker);
-                self.end(Over::Abort);
+                self.abort(Ending::UpstreamReset, worker);
             }
             _ => {}
         }
@@ -375,12 +371,10 @@ impl Exchange {
             ResponseState::Body | ResponseState::Interim => {
                 let ending =
                     if self.outbound.cleared > 0 { Ending::ClientTimeout } else { Ending::UpstreamTimeout };
-                self.record(ending, worker);
-                self.end(Over::Abort);
+                self.abort(ending, worker);
             }
             ResponseState::Answer => {
-                self.record(Ending::ClientTimeout, worker);
-                self.end(Over::Abort);
+                self.abort(Ending::ClientTimeout, worker);
             }
             ResponseState::Tunnel => {
                 self.record(Ending::Complete, worker);

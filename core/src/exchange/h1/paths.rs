@@ -18,9 +18,8 @@ impl Exchange {
         head_max: usize,
         worker: &mut Worker,
     ) -> Result<(), HeadError> {
-        let Some(view) = self.attempt.view() else { return Ok(()) };
-        let rules =
-            view.snapshot().listener(self.listener).map_or_else(PathRules::default, |it| it.routes.paths);
+        let listener = self.attempt.snapshot().and_then(|snapshot| snapshot.listener(self.listener));
+        let rules = listener.map_or_else(PathRules::default, |listener| listener.routes.paths);
         if rules == PathRules::default() {
             return Ok(());
         }

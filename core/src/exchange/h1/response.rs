@@ -3,7 +3,7 @@
 use super::super::attempt::Decision;
 use super::super::body::Body;
 use super::super::machine::{RequestState, ResponseState};
-use super::super::{Exchange, LinkOrder, Over, Step};
+use super::super::{Exchange, LinkOrder, Step};
 use super::sse::Reframed;
 use super::{Extent, edit};
 use crate::clock::Tick;
@@ -275,20 +275,13 @@ impl Exchange {
             if self.dechunk { self.clear_data(window) } else { self.outbound.clear(window.live()).is_ok() };
         if !cleared {
             // The head is on its way: all that can be done is to make sure that nobody takes this for a whole response.
-            self.record(Ending::UpstreamMalformed, worker);
-            self.end(Over::Abort);
+            self.abort(Ending::UpstreamMalformed, worker);
             return Step::Hold;
         }
         if self.outbound.cleared > 0 {
             return Step::Send(self.outbound.cleared);
         }
-        if self.outbound.body.is_done() {
-            self.response_is_sent(window, worker);
-            return Step::Hold;
-        }
-        if self.truncated {
-            self.record(Ending::UpstreamReset, worker);
-            self.end(Over::Abort);
+        if self.ends_response(self.outbound.body.is_done(), window, worker) {
             return Step::Hold;
         }
         if window.has_buffer() && window.spare_len() == 0 {
@@ -315,7 +308,17 @@ impl Exchange {
         true
     }
 
-    pub(super) fn response_is_sent(&mut self, window: &mut Window, worker: &mut Worker) {
+    /// All that has come was sent: ends the response if it is complete (`done`) or broke off. True: it has ended.
+    pub(super) fn ends_response(&mut self, done: bool, window: &mut Window, worker: &mut Worker) -> bool {
+        if done {
+            self.response_is_sent(window, worker);
+        } else if self.truncated {
+            self.abort(Ending::UpstreamReset, worker);
+        }
+        done || self.truncated
+    }
+
+    fn response_is_sent(&mut self, window: &mut Window, worker: &mut Worker) {
         if !window.live().is_empty() {
             // Bytes beyond the declared end: they belong to nobody, and the link cannot be used again.
             self.link_persists = false;

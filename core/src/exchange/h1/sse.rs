@@ -5,7 +5,7 @@
 //! reads them: what the upstream said about the length does not hold any more.
 
 use super::super::body::Body;
-use super::super::{Exchange, Over, Step};
+use super::super::{Exchange, Step};
 use crate::affinity::{EndpointEdit, Policy};
 use crate::http1::{EndpointFate, Pass, ResponseFraming, ResponseHead, Splicer, Version, field, list};
 use crate::limits::HEADROOM;
@@ -64,18 +64,12 @@ impl Exchange {
             }
             None => {
                 // As with any broken body: nobody may take this for a whole response.
-                self.record(Ending::UpstreamMalformed, worker);
-                self.end(Over::Abort);
+                self.abort(Ending::UpstreamMalformed, worker);
                 return Step::Hold;
             }
         }
-        if self.splicer.as_ref().is_none_or(|splicer| splicer.has_ended()) {
-            self.response_is_sent(window, worker);
-            return Step::Hold;
-        }
-        if self.truncated {
-            self.record(Ending::UpstreamReset, worker);
-            self.end(Over::Abort);
+        let done = self.splicer.as_ref().is_none_or(|splicer| splicer.has_ended());
+        if self.ends_response(done, window, worker) {
             return Step::Hold;
         }
         // What is held stays, so that the head room does not come back by itself.

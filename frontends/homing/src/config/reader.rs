@@ -188,13 +188,23 @@ pub(super) fn whole(range: RangeInclusive<u64>) -> impl FnOnce(&Node, &mut Probl
             Kind::Whole(value) => u64::try_from(value).ok(),
             _ => None,
         };
-        let value = value.filter(|value| range.contains(value));
-        if value.is_none() {
-            let (from, to) = (range.start(), range.end());
-            wrong(node, problems, &format!("a whole number from {from} to {to}"), "choose one of these");
-        }
-        value
+        within(value, &range, node, problems)
     }
+}
+
+/// The value that was found at `node`, if there is one and `range` has it.
+pub(super) fn within(
+    value: Option<u64>,
+    range: &RangeInclusive<u64>,
+    node: &Node,
+    problems: &mut Problems,
+) -> Option<u64> {
+    let value = value.filter(|value| range.contains(value));
+    if value.is_none() {
+        let (from, to) = (range.start(), range.end());
+        wrong(node, problems, &format!("a whole number from {from} to {to}"), "choose one of these");
+    }
+    value
 }
 
 /// A duration with its units.

@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use super::super::duration::LONGEST_SECS;
 use super::super::error::Problems;
-use super::super::reader::{boolean, each, wrong};
+use super::super::reader::{boolean, each, within, wrong};
 use super::super::tree::{Key, Kind, Node};
 use super::absent;
 
@@ -184,12 +184,7 @@ pub(super) fn number(range: RangeInclusive<u64>) -> impl FnOnce(&Node, &mut Prob
             Kind::Text(text) => text.parse().ok(),
             _ => None,
         };
-        let value = value.filter(|value| range.contains(value));
-        if value.is_none() {
-            let (from, to) = (range.start(), range.end());
-            wrong(node, problems, &format!("a whole number from {from} to {to}"), "choose one of these");
-        }
-        value
+        within(value, &range, node, problems)
     }
 }
 
