@@ -66,7 +66,7 @@ impl FieldName {
     /// Whether `name`, as received, is this field.
     #[inline]
     pub fn matches(&self, name: &[u8]) -> bool {
-        name.len() == self.0.len() && name.eq_ignore_ascii_case(self.0.as_bytes())
+        is_same_name(name, self.0.as_bytes())
     }
 }
 
@@ -128,9 +128,49 @@ pub const fn is_token_byte(byte: u8) -> bool {
         )
 }
 
+/// Whether `name`, as received, is `known`, which is in lower case. Field names have no case (RFC 9110 §5.1).
+///
+/// Eight bytes at a time, or four: what differs may only be the bit that makes a letter lower case. Where lengths are no
+/// multiple, the last bytes are looked at twice.
+#[inline]
+pub(crate) fn is_same_name(name: &[u8], known: &[u8]) -> bool {
+    fn halves(bytes: &[u8]) -> Option<[u64; 2]> {
+        let (front, back) = (bytes.first_chunk::<4>()?, bytes.last_chunk::<4>()?);
+        Some([front, back].map(|half| u64::from(u32::from_le_bytes(*half))))
+    }
+    fn wholes(bytes: &[u8]) -> Option<[u64; 2]> {
+        let (front, back) = (bytes.first_chunk::<8>()?, bytes.last_chunk::<8>()?);
+        Some([front, back].map(|whole| u64::from_le_bytes(*whole)))
+    }
+    if name.len() != known.len() {
+        return false;
+    }
+    let words = match known.len() {
+        0..4 => return name.eq_ignore_ascii_case(known),
+        4..8 => halves(name).zip(halves(known)),
+        8..=16 => wholes(name).zip(wholes(known)),
+        _ => return name.eq_ignore_ascii_case(known),
+    };
+    words.is_some_and(|([front, back], [known_front, known_back])| {
+        ((front ^ known_front) & !cases(known_front)) | ((back ^ known_back) & !cases(known_back)) == 0
+    })
+}
+
+/// The bit that may differ in each byte: that of the case, where the byte is a lower case letter. Additions to seven bits
+/// carry into no other byte.
+#[inline]
+const fn cases(known: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let seven = known & (ONES * 0x7f);
+    let reaches = seven + ONES * (0x80 - b'a' as u64);
+    let exceeds = seven + ONES * (0x7f - b'z' as u64);
+    (reaches & !exceeds & !known & (ONES * 0x80)) >> 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::Rng;
 
     #[test]
     fn names_and_values_that_would_split_a_head_are_refused() {
@@ -147,5 +187,32 @@ mod tests {
         assert!(Status::new(199).is_err());
         assert!(Status::new(600).is_err());
         assert!(Status::new(204).unwrap().is_bodiless());
+    }
+
+    #[test]
+    fn names_are_the_same_in_any_case() {
+        const SEED: u64 = 0x6e;
+        let mut rng = Rng::seeded(SEED);
+        let bytes = b"aAbzZ{`@[-_0 \x7f\x80\xe1\xc1\0";
+        for round in 0..200_000 {
+            let known: Vec<u8> = (0..rng.below(20))
+                .map(|_| bytes[rng.below(bytes.len() as u32) as usize].to_ascii_lowercase())
+                .collect();
+            let mut name = known.clone();
+            for byte in &mut name {
+                match rng.below(if round % 2 == 0 { 3 } else { 40 }) {
+                    0 => *byte ^= 0x20,
+                    1 => *byte = byte.to_ascii_uppercase(),
+                    _ => {}
+                }
+            }
+            let expected = name.eq_ignore_ascii_case(&known);
+            assert_eq!(
+                is_same_name(&name, &known),
+                expected,
+                "seed {SEED:#x}, round {round}: {name:x?} {known:x?}"
+            );
+        }
+        assert!(!is_same_name(b"host", b"hosts") && is_same_name(b"", b""));
     }
 }

@@ -274,12 +274,12 @@ impl PathMatch {
 
 /// A host name without its port; the brackets of an IPv6 address stay.
 pub(crate) fn without_port(host: &[u8]) -> &[u8] {
-    match host.iter().rposition(|&byte| byte == b':') {
-        Some(colon) if host.get(colon + 1..).is_some_and(|port| port.iter().all(u8::is_ascii_digit)) => {
-            // `[::1]` has colons of its own: a port's colon follows the bracket.
-            let name = host.get(..colon).unwrap_or_default();
-            if name.first() == Some(&b'[') && name.last() != Some(&b']') { host } else { name }
-        }
+    let digits = host.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let front = host.get(..host.len() - digits).unwrap_or(host);
+    match front {
+        // `[::1]` has colons of its own: a port's colon follows the bracket.
+        [b'[', name @ .., b':'] if name.last() != Some(&b']') => host,
+        [name @ .., b':'] => name,
         _ => host,
     }
 }
@@ -324,5 +324,10 @@ mod tests {
         assert_eq!(without_port(b"[::1]"), b"[::1]");
         assert_eq!(without_port(b"[::1]:80"), b"[::1]");
         assert_eq!(without_port(b"a:b"), b"a:b");
+        assert_eq!(without_port(b"a:"), b"a");
+        assert_eq!(without_port(b"80"), b"80");
+        assert_eq!(without_port(b":80"), b"");
+        assert_eq!(without_port(b"[::1]:"), b"[::1]");
+        assert_eq!(without_port(b"[:80"), b"[:80");
     }
 }

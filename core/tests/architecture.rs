@@ -109,7 +109,8 @@ fn the_core_does_no_io() {
 
 #[test]
 fn the_core_depends_on_nothing_that_does_io() {
-    const PURE: [&str; 7] = ["arc-swap", "base64", "foldhash", "hashbrown", "httparse", "memchr", "smallvec"];
+    const PURE: [&str; 8] =
+        ["arc-swap", "base64", "foldhash", "hashbrown", "httparse", "memchr", "smallvec", "wide"];
     let manifest = fs::read_to_string(core().join("Cargo.toml")).unwrap();
     let table = manifest.split("\n[dependencies]\n").nth(1).unwrap().split("\n[").next().unwrap();
     let names: Vec<_> = table.lines().filter_map(|line| line.split([' ', '.', '=']).next()).collect();

@@ -8,7 +8,7 @@ use memchr::{memchr, memmem};
 use smallvec::SmallVec;
 
 use super::framing::LengthLines;
-use crate::field::is_token_byte;
+use crate::field::{is_same_name, is_token_byte};
 use crate::limits::{FIELDS_MAX, NOMINATIONS_MAX};
 
 /// One field line.
@@ -171,6 +171,9 @@ pub(super) struct Survey<'h> {
     pub(super) hosts: usize,
     pub(super) expect_continue: bool,
     pub(super) date: bool,
+    /// There may be a field by which a proxy makes itself known: `x-request-id`, `x-forwarded-for`, `x-forwarded-proto`. Told
+    /// by length and first letter.
+    pub(super) marked: bool,
     /// An `upgrade` line lists HTTP/2 in the clear.
     h2c: bool,
     nominations: usize,
@@ -188,7 +191,7 @@ impl<'h> Survey<'h> {
             }
             let line = head.get(name.end..).unwrap_or_default();
             let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
-            survey.note(field, memchr(b'\t', line).is_some());
+            survey.note(field.name, field.value, memchr(b'\t', line).is_some());
         }
         if !head.ends_with(b"\r\n\r\n") {
             return Err(HeadError::BareLineFeed);
@@ -212,32 +215,38 @@ impl<'h> Survey<'h> {
     /// Takes note of one field; `tab`: there is one beside or in its value. By length first: most fields are told apart
     /// without looking at their bytes.
     #[inline(always)]
-    pub(super) fn note(&mut self, field: &Field<'h>, tab: bool) {
-        match field.name.len() {
-            2 if is(field, b"te") => self.te(field.value),
-            4 if is(field, b"host") => {
-                self.hosts += 1;
-                self.host = Some(field.value);
-            }
-            4 if is(field, b"date") => self.date = true,
-            6 if is(field, b"expect") => {
-                self.expect_continue |= field.value.eq_ignore_ascii_case(b"100-continue");
-            }
-            7 if is(field, b"upgrade") => {
-                self.connection.hop_lines = true;
-                self.upgrade = self.upgrade.or(Some(field.value));
-                self.h2c |= list(field.value).any(is_h2c);
-            }
-            10 if is(field, b"connection") => self.connection(field.value),
-            10 if is(field, b"keep-alive") => self.connection.hop_lines = true,
-            14 if is(field, b"content-length") => self.lengths.content_length(field.value, tab),
-            14 if is(field, b"http2-settings") => self.connection.hop_lines = true,
-            16 if is(field, b"proxy-connection") => self.connection.hop_lines = true,
-            17 if is(field, b"transfer-encoding") => self.lengths.transfer_encoding(field.value, tab),
+    pub(super) fn note(&mut self, name: &[u8], value: &'h [u8], tab: bool) {
+        match name.len() {
+            2 | 4 | 6 | 7 | 10 | 14 | 16 | 17 => self.note_some(name, value, tab),
+            12 | 15 => self.marked |= begins_with_x(name),
             _ => {}
         }
     }
 
+    fn note_some(&mut self, name: &[u8], value: &'h [u8], tab: bool) {
+        match name.len() {
+            2 if is_same_name(name, b"te") => self.te(value),
+            4 if is_same_name(name, b"host") => {
+                self.hosts += 1;
+                self.host = Some(value);
+            }
+            4 if is_same_name(name, b"date") => self.date = true,
+            6 if is_same_name(name, b"expect") => {
+                self.expect_continue |= value.eq_ignore_ascii_case(b"100-continue");
+            }
+            7 if is_same_name(name, b"upgrade") => self.upgrade(value),
+            10 if is_same_name(name, b"connection") => self.connection(value),
+            10 if is_same_name(name, b"keep-alive") => self.connection.hop_lines = true,
+            14 if is_same_name(name, b"content-length") => self.lengths.content_length(value, tab),
+            14 if is_same_name(name, b"http2-settings") => self.connection.hop_lines = true,
+            16 if is_same_name(name, b"proxy-connection") => self.connection.hop_lines = true,
+            17 if is_same_name(name, b"transfer-encoding") => self.lengths.transfer_encoding(value, tab),
+            17 => self.marked |= begins_with_x(name),
+            _ => {}
+        }
+    }
+
+    #[inline(never)]
     fn connection(&mut self, value: &[u8]) {
         let connection = &mut self.connection;
         connection.hop_lines = true;
@@ -252,10 +261,22 @@ impl<'h> Survey<'h> {
         }
     }
 
+    #[inline(never)]
+    fn upgrade(&mut self, value: &'h [u8]) {
+        self.connection.hop_lines = true;
+        self.upgrade = self.upgrade.or(Some(value));
+        self.h2c |= list(value).any(is_h2c);
+    }
+
+    #[inline(never)]
     fn te(&mut self, value: &[u8]) {
         self.connection.hop_lines = true;
         self.connection.te_trailers |= list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
     }
+}
+
+fn begins_with_x(name: &[u8]) -> bool {
+    matches!(name, [b'x' | b'X', ..])
 }
 
 /// Why a head is refused. The connection cannot be used further: what follows the head is not known.

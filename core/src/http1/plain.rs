@@ -1,6 +1,6 @@
 //! Plain heads, in one pass: every head that a well-behaved peer sends.
 //!
-//! What is not plain (bare LF, a folded line, an odd byte, a head that is not whole yet) is none of this file's business:
+//! What is not plain (bare LF, a folded line, a tab, an odd byte, a head that is not whole yet) is none of this file's business:
 //! it is left to the parser, which knows what is wrong. So nothing is accepted here that the parser refuses, and nothing
 //! is read differently; the fuzz targets of heads hold both to one strict reference.
 //!
@@ -11,14 +11,11 @@
 //! ```
 
 use super::head::{Field, Fields, Survey, Version};
-use super::wide;
+use super::wide::{self, Controls};
 use crate::field::is_token_byte;
 
 /// Which bytes names and methods are made of.
 static TOKEN: [bool; 256] = table(Set::Token);
-/// Which bytes targets are made of: RFC 3986 has no fragment in one (RFC 9112 §3.2).
-static TARGET: [bool; 256] = table(Set::Target);
-
 /// Which bytes a `reg-name` is made of, percent escapes aside: unreserved and sub-delims (RFC 3986 §3.2.2).
 pub(super) static NAME: [bool; 256] = table(Set::Name);
 
@@ -40,9 +37,12 @@ pub(super) struct StatusLine {
 /// RFC 9112 §3: `method SP target SP version CRLF`.
 #[inline]
 pub(super) fn request_line(bytes: &[u8]) -> Option<RequestLine<'_>> {
-    let (method, rest) = bytes.split_at_checked(run(bytes, &TOKEN))?;
-    let rest = rest.strip_prefix(b" ")?;
-    let (target, rest) = rest.split_at_checked(run(rest, &TARGET))?;
+    let mut method_len = wide::name_len(bytes);
+    if bytes.get(method_len) != Some(&b' ') {
+        method_len = odd_token_len(bytes, method_len);
+    }
+    let (method, [b' ', rest @ ..]) = bytes.split_at_checked(method_len)? else { return None };
+    let (target, rest) = rest.split_at_checked(target_len(rest))?;
     let version = match rest.first_chunk::<11>()? {
         b" HTTP/1.1\r\n" => Version::Http11,
         b" HTTP/1.0\r\n" => Version::Http10,
@@ -69,10 +69,9 @@ pub(super) fn status_line(bytes: &[u8]) -> Option<StatusLine> {
     if !matches!(rest.first(), Some(b' ' | b'\r')) {
         return None;
     }
-    let reason = value_len(rest)?;
-    let ends = rest.get(reason.len..).is_some_and(|rest| rest.starts_with(b"\r\n"));
-    let end = front.len() + reason.len + 2;
-    (ends && !reason.tab).then_some(StatusLine { version, status, end })
+    let reason = Controls::new(bytes, front.len()).next()?;
+    let ends = bytes.get(reason..)?.starts_with(b"\r\n");
+    ends.then_some(StatusLine { version, status, end: reason + 2 })
 }
 
 /// Reads the lines from `at` up to the empty one into `fields`, at most `max`, and surveys them. Returns where the head
@@ -85,84 +84,81 @@ pub(super) fn fields<'b>(
     fields: &mut Fields<'b>,
     survey: &mut Survey<'b>,
 ) -> Option<usize> {
-    let mut rest = bytes.get(at..)?;
+    let mut lines = Lines { bytes, at, controls: Controls::new(bytes, at) };
     let mut left = max;
     loop {
-        if let [b'\r', b'\n', behind @ ..] = rest {
-            return Some(bytes.len() - behind.len());
-        }
-        let (name, value) = rest.split_at_checked(name_len(rest))?;
-        let [b':', value @ ..] = value else { return None };
-        let Stretch { len, tab } = value_len(value)?;
-        let (value, behind) = value.split_at_checked(len)?;
-        let [b'\r', b'\n', behind @ ..] = behind else { return None };
-        if name.is_empty() {
-            return None;
+        let (line, rest) = lines.next()?;
+        if line.is_empty() {
+            return Some(lines.at);
         }
         left = left.checked_sub(1)?;
-        rest = behind;
-        let field = Field { name, value: trimmed(value) };
-        survey.note(&field, tab);
-        fields.push(field);
+        let (name, value) = named(line, rest)?;
+        survey.note(name, value, false);
+        fields.push(Field { name, value });
     }
 }
 
-/// How many bytes from the front can be a field name's.
-#[inline]
-fn name_len(bytes: &[u8]) -> usize {
-    let plain = wide::name_run(bytes);
-    match bytes.get(plain) {
-        Some(b':') => plain,
-        // A rare byte, or a long name, or one at the end of what was received.
-        _ => plain + run(bytes.get(plain..).unwrap_or_default(), &TOKEN),
+/// The lines of a head, one after another.
+struct Lines<'b> {
+    bytes: &'b [u8],
+    /// Where the next one begins.
+    at: usize,
+    controls: Controls<'b>,
+}
+
+impl<'b> Lines<'b> {
+    /// The next line, without its end, and all bytes from its beginning on. Its first control byte is its CRLF. A tab is
+    /// allowed (RFC 9110 §5.5), but hardly anybody sends one. `None`: there is another one, or the line is not whole.
+    #[inline(always)]
+    fn next(&mut self) -> Option<(&'b [u8], &'b [u8])> {
+        let rest = self.bytes.get(self.at..)?;
+        let (line, behind) = rest.split_at_checked(self.controls.next()?.wrapping_sub(self.at))?;
+        if behind.first_chunk::<2>() != Some(b"\r\n") {
+            return None;
+        }
+        // The LF is the next one.
+        self.controls.next();
+        self.at += line.len() + 2;
+        Some((line, rest))
     }
 }
 
-/// How far the bytes of a value go.
-struct Stretch {
-    len: usize,
-    /// There is a tab among them.
-    tab: bool,
-}
-
-/// Up to the first control byte that is no tab (RFC 9110 §5.5). `None`: there is none yet.
+/// A line's name and value. `rest` begins with the line.
 #[inline(always)]
-fn value_len(bytes: &[u8]) -> Option<Stretch> {
-    match wide::until_control(bytes) {
-        Ok(len) if bytes.get(len) == Some(&b'\r') => Some(Stretch { len, tab: false }),
-        Ok(len) | Err(len) => odd_value_len(bytes, len),
+fn named<'b>(line: &'b [u8], rest: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
+    let mut len = wide::name_len(rest);
+    if line.get(len) != Some(&b':') {
+        len = odd_token_len(line, len);
+    }
+    match line.split_at_checked(len)? {
+        ([], _) => None,
+        (name, [b':', value @ ..]) => Some((name, trimmed(value))),
+        _ => None,
     }
 }
 
-/// The same, byte by byte, from `at` on: behind a tab, and for the last few bytes received.
-fn odd_value_len(bytes: &[u8], at: usize) -> Option<Stretch> {
-    let mut tab = false;
-    let rest = bytes.get(at..)?.iter().position(|&byte| {
-        tab |= byte == b'\t';
-        is_control(byte) && byte != b'\t'
-    })?;
-    Some(Stretch { len: at + rest, tab })
+/// How many bytes from the front can be a target's.
+#[inline(always)]
+fn target_len(bytes: &[u8]) -> usize {
+    let len = wide::target_len(bytes);
+    let behind = bytes.get(len..).unwrap_or_default();
+    len + behind.iter().position(|&byte| !byte.is_ascii_graphic() || byte == b'#').unwrap_or(behind.len())
 }
 
-#[inline]
-const fn is_control(byte: u8) -> bool {
-    byte < b' ' || byte == 0x7f
+/// How long the token in front is; it has a rare byte at `odd`, if it goes on there.
+#[cold]
+fn odd_token_len(bytes: &[u8], odd: usize) -> usize {
+    let behind = bytes.get(odd..).unwrap_or_default();
+    odd + behind.iter().position(|&byte| !is_in(byte, &TOKEN)).unwrap_or(behind.len())
 }
 
-/// Without the white space around it (RFC 9112 §5.1). Nearly always that is one space in front.
-#[inline]
+/// Without the spaces around it (RFC 9112 §5.1). Nearly always that is one in front.
+#[inline(always)]
 fn trimmed(value: &[u8]) -> &[u8] {
-    let value = value.strip_prefix(b" ").unwrap_or(value);
     match value {
-        [b' ' | b'\t', ..] | [.., b' ' | b'\t'] => value.trim_ascii(),
-        _ => value,
+        [b' ', inner @ ..] if inner.first() != Some(&b' ') && inner.last() != Some(&b' ') => inner,
+        _ => value.trim_ascii(),
     }
-}
-
-/// How many bytes from the front are in `table`.
-#[inline]
-fn run(bytes: &[u8], table: &[bool; 256]) -> usize {
-    bytes.iter().position(|&byte| !is_in(byte, table)).unwrap_or(bytes.len())
 }
 
 /// Whether `byte` is in `table`.
@@ -174,7 +170,6 @@ pub(super) fn is_in(byte: u8, table: &[bool; 256]) -> bool {
 /// What a table is made from.
 enum Set {
     Token,
-    Target,
     Name,
 }
 
@@ -185,7 +180,6 @@ const fn table(set: Set) -> [bool; 256] {
     loop {
         table[byte as usize] = match set {
             Set::Token => is_token_byte(byte),
-            Set::Target => byte.is_ascii_graphic() && byte != b'#',
             Set::Name => {
                 let marks = b"-._~!$&'()*+,;=";
                 let mut at = 0;
@@ -208,7 +202,7 @@ mod tests {
     use super::*;
     use crate::limits::FIELDS_MAX;
 
-    const REQUEST: &[u8] = b"GET /a?b=c%20d HTTP/1.1\r\nHost: a.example:80\r\nAccept:\ttext/html \r\n\
+    const REQUEST: &[u8] = b"GET /a?b=c%20d HTTP/1.1\r\nHost: a.example:80\r\nAccept: text/html \r\n\
         Cookie: sid=\"abc\"; x=y\r\nX-Empty:\r\nContent-Length: 5\r\n\r\nhello";
     const RESPONSE: &[u8] =
         b"HTTP/1.1 200 OK\r\nDate: x\r\nServer: s\xe9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";

@@ -96,6 +96,8 @@ pub struct RequestHead<'h> {
     pub upgrade: Option<&'h [u8]>,
     /// The client waits for a `100 Continue` before it sends the body (RFC 9110 §10.1.1).
     pub expect_continue: bool,
+    /// There may be fields by which a proxy in front makes itself known; false: there are none.
+    pub(crate) marked: bool,
 }
 
 impl RequestHead<'_> {
@@ -171,7 +173,12 @@ pub fn parse_request<'h, 'b: 'h>(
         version: Version::of(parsed.version),
     };
     take_parsed(parsed.headers, fields);
-    judge(bytes, line, fields, Survey::of(bytes, fields, line.version)?)
+    let survey = Survey::of(bytes, fields, line.version)?;
+    // The parser lets bytes above ASCII and fragments through; RFC 3986 has neither in a request target.
+    if !line.target.is_ascii() || memchr(b'#', line.target).is_some() {
+        return Err(HeadError::Target);
+    }
+    judge(bytes, line, fields, survey)
 }
 
 /// A request line.
@@ -209,6 +216,7 @@ fn judge<'h>(
         upgrade: survey.upgrade,
         // RFC 9110 §10.1.1: an HTTP/1.0 client cannot wait for it.
         expect_continue: survey.expect_continue && version == Version::Http11,
+        marked: survey.marked,
     })
 }
 
@@ -220,10 +228,6 @@ struct Aim<'h> {
 
 /// Tells the four forms of a target apart (RFC 9112 §3.2).
 fn aim(method: Method, target: &[u8]) -> Result<Aim<'_>, HeadError> {
-    // The parser lets bytes above ASCII and fragments through; RFC 3986 has neither in a request target.
-    if !target.is_ascii() || memchr(b'#', target).is_some() {
-        return Err(HeadError::Target);
-    }
     match (method, target) {
         (Method::Connect, authority) if has_port(authority) && is_authority(authority) => {
             Ok(Aim { authority: Some(authority), path: b"" })
@@ -285,11 +289,7 @@ fn is_authority(text: &[u8]) -> bool {
         }
         (address, rest.strip_prefix(b"]").unwrap_or_default())
     } else {
-        let (host, rest) = text.split_at(memchr(b':', text).unwrap_or(text.len()));
-        if !is_name(host) {
-            return false;
-        }
-        (host, rest)
+        text.split_at(name_len(text))
     };
     !host.is_empty() && (rest.is_empty() || rest.strip_prefix(b":").is_some_and(is_port))
 }
@@ -298,18 +298,14 @@ fn is_ip6(address: &[u8]) -> bool {
     str::from_utf8(address).is_ok_and(|text| text.parse::<core::net::Ipv6Addr>().is_ok())
 }
 
-/// RFC 3986 `reg-name`: unreserved, sub-delims, and complete percent escapes.
-fn is_name(host: &[u8]) -> bool {
-    let mut rest = host;
-    if rest.iter().all(|&byte| is_name_byte(byte)) {
-        return true;
-    }
+/// How many bytes from the front are an RFC 3986 `reg-name`: unreserved, sub-delims, and complete percent escapes.
+fn name_len(text: &[u8]) -> usize {
+    let mut rest = text;
     loop {
         rest = match rest {
-            [] => return true,
-            [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => rest,
-            [byte, rest @ ..] if is_name_byte(*byte) => rest,
-            _ => return false,
+            [byte, behind @ ..] if is_name_byte(*byte) => behind,
+            [b'%', high, low, behind @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => behind,
+            _ => return text.len() - rest.len(),
         }
     }
 }

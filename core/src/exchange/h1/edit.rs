@@ -4,6 +4,7 @@
 use super::sse::Reframed;
 use crate::affinity::{Found, LineEdit, Policy, ResponseEdit, Routed};
 use crate::clock::UnixSecs;
+use crate::field::is_same_name;
 use crate::hosts::Host;
 use crate::http1::{
     Edits, Field, Method, RequestHead, ResponseFraming, ResponseHead, Version, list, span_in,
@@ -337,11 +338,12 @@ impl<'h> Inbound<'h> {
     /// Finds the marks in one walk; those of a client that is not trusted are removed.
     fn of(head: &RequestHead<'h>, trusted: bool, edits: &mut Edits) -> Self {
         let mut found = Self::default();
-        for field in head.fields {
+        let fields = if head.marked { head.fields } else { &[] };
+        for field in fields {
             let name = field.name;
-            let forwarded_for = name.len() == 15 && name.eq_ignore_ascii_case(b"x-forwarded-for");
-            let forwarded_proto = name.len() == 17 && name.eq_ignore_ascii_case(b"x-forwarded-proto");
-            let request_id = name.len() == 12 && name.eq_ignore_ascii_case(b"x-request-id");
+            let forwarded_for = is_same_name(name, b"x-forwarded-for");
+            let forwarded_proto = is_same_name(name, b"x-forwarded-proto");
+            let request_id = is_same_name(name, b"x-request-id");
             if !(forwarded_for || forwarded_proto || request_id) {
                 continue;
             }

@@ -1,5 +1,7 @@
 //! The request half: from the first byte of a head to the last byte of the body.
 
+use memchr::memchr;
+
 use super::super::attempt::Decision;
 use super::super::body::{Body, Flow};
 use super::super::machine::{RequestState, ResponseState};
@@ -192,7 +194,7 @@ impl Exchange {
         let Some(listener) = view.snapshot().listener(self.listener) else {
             return Accepted::Answered(Answer::Fault(404, "no such listener\n"));
         };
-        let path = head.path.split(|&byte| byte == b'?').next().unwrap_or_default();
+        let path = head.path.get(..memchr(b'?', head.path).unwrap_or(head.path.len())).unwrap_or_default();
         let Some((at, route)) = listener.routes.find(head.host.unwrap_or_default(), path) else {
             return Accepted::Answered(Answer::Fault(404, "no route\n"));
         };
