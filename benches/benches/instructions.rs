@@ -51,6 +51,7 @@ fn went_well(done: bool) {
 
 #[library_benchmark]
 #[bench::token(args = (Carries::Token), setup = warm, teardown = went_well)]
+#[bench::small(args = (Carries::TokenAlone), setup = warm, teardown = went_well)]
 #[bench::new_session(args = (Carries::Nothing), setup = warm, teardown = went_well)]
 fn exchange(exchanged: &'static mut Exchanged) -> bool {
     exchanged.cycle()

@@ -41,6 +41,8 @@ pub enum Carries {
     Token,
     /// None: the response mints one.
     Nothing,
+    /// A token, and hardly anything else, as in the load rig's S1.
+    TokenAlone,
 }
 
 /// A cookie policy as a browser application has it.
@@ -69,19 +71,24 @@ pub fn cookies(address: Option<&str>) -> Vec<u8> {
     let mut line =
         b"_ga=GA1.1.1203984571.1763912345; theme=dark; csrftoken=Zk3v9QmX1cR8pT5wY2bN7hJ4; ".to_vec();
     if let Some(address) = address {
-        let mut value = Vec::new();
-        if let Some(address) = Address::new(address.as_bytes()) {
-            let expires = Some(UnixSecs::new(NOW.get() + 60));
-            token::encode_cookie(&Token { address, expires }, &mut value);
-        }
-        line.extend_from_slice(b"session=\"");
-        line.extend_from_slice(&value);
-        line.extend_from_slice(b"\"; ");
+        line.extend_from_slice(&session(address));
+        line.extend_from_slice(b"; ");
     }
     line.extend_from_slice(
         b"lang=en; _gid=GA1.1.998877665.1763912345; cart=8f14e45fceea167a5a36dedd4bea2543",
     );
     line
+}
+
+/// The session's cookie.
+fn session(address: &str) -> Vec<u8> {
+    let mut cookie = b"session=\"".to_vec();
+    if let Some(address) = Address::new(address.as_bytes()) {
+        let expires = Some(UnixSecs::new(NOW.get() + 60));
+        token::encode_cookie(&Token { address, expires }, &mut cookie);
+    }
+    cookie.push(b'"');
+    cookie
 }
 
 impl Exchanged {
@@ -98,10 +105,11 @@ impl Exchanged {
             exchange,
             inbound: Window::new(),
             outbound: Window::new(),
-            request: request(match carries {
-                Carries::Token => Some(&address),
-                Carries::Nothing => None,
-            }),
+            request: match carries {
+                Carries::Token => request(Some(&address)),
+                Carries::Nothing => request(None),
+                Carries::TokenAlone => small_request(&address),
+            },
             sent: (0, 0),
         };
         this.cycle().then_some(this)
@@ -167,13 +175,22 @@ Sec-Fetch-Mode: navigate\r\nSec-Fetch-Site: same-origin\r\nPriority: u=0, i\r\nC
     request
 }
 
+/// A program's GET, about 100 bytes.
+fn small_request(address: &str) -> Vec<u8> {
+    [b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nCookie: ", session(address).as_slice(), b"\r\n\r\n"].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_token_pins_and_its_lack_mints() {
-        for (carries, reason) in [(Carries::Token, "pinned"), (Carries::Nothing, "placed.absent")] {
+        for (carries, reason, sizes) in [
+            (Carries::Token, "pinned", 650..900),
+            (Carries::TokenAlone, "pinned", 80..160),
+            (Carries::Nothing, "placed.absent", 650..900),
+        ] {
             let mut exchanged = Exchanged::new(100, carries).unwrap();
             for _ in 0..3 {
                 assert!(exchanged.cycle());
@@ -182,7 +199,7 @@ mod tests {
                 assert!(exchanged.sent.0 > exchanged.request.len() - 10);
             }
             let size = exchanged.request.len();
-            assert!((650..900).contains(&size), "the request has {size} bytes");
+            assert!(sizes.contains(&size), "the request has {size} bytes");
         }
     }
 }

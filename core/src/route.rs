@@ -216,6 +216,11 @@ pub struct FieldRules {
 impl RouteTable {
     /// The route for `host` (as in the `Host` field, port included or not) and `path` (without the query).
     pub fn find(&self, host: &[u8], path: &[u8]) -> Option<(RouteRef, &Route)> {
+        if let [only] = self.virtual_hosts.as_slice()
+            && matches!(only.domains.as_slice(), [Domain::Any])
+        {
+            return only.find(0, path);
+        }
         let host = without_port(host);
         let mut best: Option<(usize, u32, &VirtualHost)> = None;
         for (position, candidate) in (0..).zip(&self.virtual_hosts) {
@@ -226,14 +231,21 @@ impl RouteTable {
                 best = Some((rank, position, candidate));
             }
         }
-        let (_, virtual_host, found) = best?;
-        let (route, found) = (0..).zip(&found.routes).find(|(_, route)| route.path.matches(path))?;
-        Some((RouteRef { virtual_host, route }, found))
+        let (_, position, found) = best?;
+        found.find(position, path)
     }
 
     /// The route that [`RouteTable::find`] named.
     pub fn get(&self, at: RouteRef) -> Option<&Route> {
         self.virtual_hosts.get(at.virtual_host as usize)?.routes.get(at.route as usize)
+    }
+}
+
+impl VirtualHost {
+    /// The first of its routes that takes `path`; `position` is its own in the table.
+    fn find(&self, position: u32, path: &[u8]) -> Option<(RouteRef, &Route)> {
+        let (route, found) = (0..).zip(&self.routes).find(|(_, route)| route.path.matches(path))?;
+        Some((RouteRef { virtual_host: position, route }, found))
     }
 }
 

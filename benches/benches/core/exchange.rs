@@ -9,7 +9,9 @@ use homing_benches::lookup::Lookups;
 #[expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to go on with")]
 pub(crate) fn whole(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("exchange");
-    for (name, carries) in [("pinned", Carries::Token), ("minted", Carries::Nothing)] {
+    for (name, carries) in
+        [("pinned", Carries::Token), ("minted", Carries::Nothing), ("small", Carries::TokenAlone)]
+    {
         for hosts in [3, 100, 100_000] {
             let mut exchanged = Exchanged::new(hosts, carries).expect("a working set-up");
             group.bench_function(format!("{name}/{hosts}"), |bencher| {

@@ -116,6 +116,9 @@ impl RequestHead<'_> {
 /// How many empty lines, of two bytes each, stand in front of the request line; at most [`EMPTY_LINES_MAX`], of which
 /// `skipped` were skipped already. RFC 9112 §2.2 has at least one skipped: old clients send one behind a body.
 pub fn leading_empty_lines(bytes: &[u8], skipped: usize) -> usize {
+    if bytes.first() != Some(&b'\r') {
+        return 0;
+    }
     let most = EMPTY_LINES_MAX.saturating_sub(skipped);
     bytes.chunks_exact(2).take(most).take_while(|line| line == b"\r\n").count()
 }
@@ -300,19 +303,15 @@ fn is_ip6(address: &[u8]) -> bool {
 
 /// How many bytes from the front are an RFC 3986 `reg-name`: unreserved, sub-delims, and complete percent escapes.
 fn name_len(text: &[u8]) -> usize {
-    let mut rest = text;
+    let mut len = 0;
     loop {
-        rest = match rest {
-            [byte, behind @ ..] if is_name_byte(*byte) => behind,
-            [b'%', high, low, behind @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => behind,
-            _ => return text.len() - rest.len(),
+        let rest = text.get(len..).unwrap_or_default();
+        len += rest.iter().position(|&byte| !plain::is_in(byte, &plain::NAME)).unwrap_or(rest.len());
+        match text.get(len..) {
+            Some([b'%', high, low, ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => len += 3,
+            _ => return len,
         }
     }
-}
-
-#[inline]
-fn is_name_byte(byte: u8) -> bool {
-    plain::is_in(byte, &plain::NAME)
 }
 
 /// A port may be empty (RFC 3986 §3.2.3) but not larger than 65535.

@@ -290,6 +290,9 @@ fn session_lines(
 }
 
 fn field_rules(bytes: &[u8], fields: &[Field<'_>], rules: &FieldRules, edits: &mut Edits) {
+    if rules.remove.is_empty() && rules.set.is_empty() && rules.add.is_empty() {
+        return;
+    }
     for name in rules.remove.iter().chain(rules.set.iter().map(|(name, _)| name)) {
         edits.remove_named(bytes, fields, name.as_str().as_bytes());
     }

@@ -50,6 +50,9 @@ impl Exchange {
     }
 
     fn read_response(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
+        if window.live().is_empty() {
+            return self.read_more_of_head(window, worker);
+        }
         let head_max = self.limits(worker).response_head_bytes;
         loop {
             let plain = match self.response_scanned {
