@@ -41,7 +41,8 @@ impl Hosts {
     }
 }
 
-fn spec(size: u32) -> ClusterSpec {
+/// A cluster of `size` hosts as configuration names it.
+pub fn spec(size: u32) -> ClusterSpec {
     let hosts = (0..size).map(|n| HostSpec {
         endpoint: endpoint(n, 9001),
         weight: 1,

@@ -7,5 +7,5 @@ mod hosts;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(core, hosts::find, exchange::lookup, exchange::whole);
+criterion_group!(core, hosts::find, hosts::flip, hosts::publish, exchange::lookup, exchange::whole);
 criterion_main!(core);

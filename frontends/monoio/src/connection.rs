@@ -475,22 +475,25 @@ impl Conn {
 
     /// Finds a link: the one held, a pooled one, or a new connection.
     async fn dial(&self, dial: Dial) {
+        let key = self.exchange.borrow().host(dial.host).map(|host| LinkKey::of(host.shared_cell()));
+        let dialed = match key {
+            Some(key) if self.keeps_held(key, dial) => Dialed::Reused,
+            Some(key) => self.obtain(key, dial).await,
+            None => Dialed::Failed,
+        };
+        self.report(Direction::Request, |exchange, state| exchange.dialed(dialed, &mut state.worker));
+    }
+
+    /// Takes a link from the pool, waits in the line of a full host, or connects.
+    async fn obtain(&self, key: LinkKey, dial: Dial) -> Dialed {
         let Some((cell, endpoint)) = ({
             let exchange = self.exchange.borrow();
             exchange.host(dial.host).map(|host| (host.shared_cell().clone(), host.endpoint().clone()))
         }) else {
-            return self.report(Direction::Request, |exchange, state| {
-                exchange.dialed(Dialed::Failed, &mut state.worker);
-            });
+            return Dialed::Failed;
         };
-        let key = LinkKey::of(&cell);
-        if self.keeps_held(key, dial) {
-            return self.report(Direction::Request, |exchange, state| {
-                exchange.dialed(Dialed::Reused, &mut state.worker);
-            });
-        }
         let mut waits = false;
-        let dialed = loop {
+        loop {
             let obtained = self.shell.state.borrow_mut().links.obtain(&cell, self.key, dial.fresh);
             match obtained {
                 Obtained::Link(link) if !is_quiet(&link.descriptor) => {
@@ -518,8 +521,7 @@ impl Conn {
                 }
                 Obtained::Full => break Dialed::Full,
             }
-        };
-        self.report(Direction::Request, |exchange, state| exchange.dialed(dialed, &mut state.worker));
+        }
     }
 
     /// Keeps the link that is held if it serves; else gives it back.
