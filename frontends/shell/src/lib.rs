@@ -5,6 +5,7 @@
 //! calls on the same kind of descriptor, so that a shell has one type of connection and not two.
 
 pub mod readiness;
+mod rooms;
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
