@@ -22,6 +22,10 @@ pub const CONNECTION_BUFFERS_MAX: usize = 2 * WINDOW_LARGE;
 /// While one worker's connections hold more windows than this, one that is between requests holds none: it is waited for
 /// without a buffer, which costs a little more when the next request comes.
 pub const IDLE_WINDOWS: usize = 128;
+/// While more of one worker's connections than this are busy, or were half a second ago, one that is between requests rests
+/// at once, which hands its link to the next one. For shells whose connections wait without a window; where a wait takes a
+/// window, [`IDLE_WINDOWS`] comes first.
+pub const BUSY_CONNECTIONS: usize = 1024;
 /// Most field lines in a head.
 pub const FIELDS_MAX: usize = 100;
 /// Longest chunk extension that is passed on, per chunk.

@@ -3,6 +3,7 @@
 
 mod control;
 mod links;
+mod spares;
 mod view;
 mod wheel;
 mod windows;
@@ -23,6 +24,7 @@ use crate::log::LogSink;
 use crate::rng::Rng;
 use crate::snapshot::Snapshot;
 use crate::stats::Counters;
+use spares::Spares;
 
 /// Most splicers that are kept for reuse.
 const SPLICERS_KEPT: usize = 256;
@@ -39,8 +41,7 @@ pub struct Worker {
     pub(crate) rng: Rng,
     pub(crate) scratch: Scratch,
     /// For event streams to come, so that a stream allocates only when there are more at once than ever.
-    #[expect(clippy::vec_box, reason = "the box itself goes to an exchange and comes back")]
-    pub(crate) splicers: Vec<Box<Splicer>>,
+    pub(crate) splicers: Spares<Box<Splicer>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) log: Option<Box<dyn LogSink>>,
 }
@@ -84,7 +85,7 @@ impl Worker {
             view,
             rng,
             scratch,
-            splicers: Vec::with_capacity(SPLICERS_KEPT),
+            splicers: Spares::new(SPLICERS_KEPT),
             counters,
             log,
         }
@@ -107,6 +108,12 @@ impl Worker {
         }
     }
 
+    /// Frees what a crowd has left behind and nobody has needed for a while. Called about once a second.
+    pub fn slim(&mut self) {
+        self.windows.slim();
+        self.splicers.slim();
+    }
+
     /// Lets go of the access log, which hands everything over that is left: the worker's last act. What still holds the
     /// worker then, a task of its runtime say, holds no record.
     pub fn close_log(&mut self) {
@@ -115,9 +122,7 @@ impl Worker {
 
     /// Keeps a splicer for the next event stream.
     pub(crate) fn give_splicer(&mut self, splicer: Box<Splicer>) {
-        if self.splicers.len() < SPLICERS_KEPT {
-            self.splicers.push(splicer);
-        }
+        self.splicers.push(splicer);
     }
 
     /// The worker's counters.

@@ -11,6 +11,8 @@ use crate::clock::Tick;
 const SLOT_MILLIS: u64 = 64;
 const SLOTS: usize = 1024;
 const NONE: u32 = u32::MAX;
+/// Room for so many keys is kept.
+const ROOM_KEPT: usize = 1024;
 
 /// A wheel of `SLOTS` slots of `SLOT_MILLIS` each, with an entry per connection key.
 #[derive(Debug)]
@@ -97,6 +99,16 @@ impl Wheel {
         None
     }
 
+    /// Gives back the room of keys that are not set any more, behind the last one that is. Called about once a second.
+    pub fn slim(&mut self) {
+        let used = self.entries.iter().rposition(|entry| entry.due != u64::MAX).map_or(0, |last| last + 1);
+        self.entries.truncate(used);
+        if self.entries.capacity() > ROOM_KEPT && used < self.entries.capacity() / 4 {
+            // A few more keys should not make it grow at once.
+            self.entries.shrink_to(used + used / 2);
+        }
+    }
+
     /// When [`Wheel::expire`] is worth calling next: the end of the current slot, or `None` when nothing is set.
     pub fn next_look(&self) -> Option<Tick> {
         (self.armed > 0).then(|| Tick::from_millis(self.cursor * SLOT_MILLIS))
@@ -159,6 +171,7 @@ mod tests {
                 }
                 _ => {
                     now += u64::from(rng.below(3000));
+                    wheel.slim();
                     while let Some(key) = wheel.expire(Tick::from_millis(now)) {
                         assert!(due[key as usize] <= now, "key {key} fired early");
                         due[key as usize] = u64::MAX;
@@ -168,6 +181,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn keys_that_are_gone_leave_no_room_behind() {
+        let mut wheel = Wheel::new(Tick::default());
+        for key in 0..5000 {
+            wheel.set(key, Tick::from_millis(u64::from(key)));
+        }
+        for key in (0..5000).filter(|key| *key != 7) {
+            wheel.clear(key);
+        }
+        wheel.slim();
+        assert!(wheel.entries.capacity() <= 12, "{}", wheel.entries.capacity());
+        assert_eq!(wheel.expire(Tick::from_millis(1000)), Some(7));
+        wheel.set(4999, Tick::from_millis(2000));
+        assert_eq!(wheel.expire(Tick::from_millis(3000)), Some(4999));
     }
 
     #[test]

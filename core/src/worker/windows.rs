@@ -1,23 +1,29 @@
 //! Buffers at rest. A connection takes one when bytes come and gives it back when it is idle.
 
-use crate::limits::{HEADROOM, IDLE_WINDOWS, WINDOW_SMALL};
+use crate::limits::{BUSY_CONNECTIONS, HEADROOM, IDLE_WINDOWS, WINDOW_SMALL};
 use crate::window::{Class, Window};
+use crate::worker::spares::Spares;
 
 /// Most buffers of each class that are kept for reuse; what is given back beyond that is freed.
 const KEPT: usize = 256;
+/// So many small ones are made at once, so that they lie side by side: a single one that a crowd has left behind would keep
+/// the pages of its neighbours from going back to the system.
+const BATCH: usize = 8;
 
 /// One worker's pool of window buffers.
 #[derive(Debug)]
 pub struct WindowPool {
-    small: Vec<Box<[u8]>>,
-    large: Vec<Box<[u8]>>,
+    small: Spares<Box<[u8]>>,
+    large: Spares<Box<[u8]>>,
     /// Buffers that connections hold.
     lent: usize,
+    /// Connections that are busy, if the shell says so: those that lend windows only while bytes are in them.
+    pub busy: usize,
 }
 
 impl Default for WindowPool {
     fn default() -> Self {
-        Self { small: Vec::with_capacity(KEPT), large: Vec::with_capacity(KEPT), lent: 0 }
+        Self { small: Spares::new(KEPT), large: Spares::new(KEPT), lent: 0, busy: 0 }
     }
 }
 
@@ -64,10 +70,16 @@ impl WindowPool {
         self.lent = self.lent.saturating_sub(count);
     }
 
-    /// Whether so many buffers are held that a connection between requests should hold none.
+    /// Whether so much is held that a connection between requests should hold nothing.
     #[inline]
     pub fn is_crowded(&self) -> bool {
-        self.lent > IDLE_WINDOWS
+        self.lent > IDLE_WINDOWS || self.busy > BUSY_CONNECTIONS
+    }
+
+    /// Frees buffers that nobody has needed for a while. Called about once a second.
+    pub(crate) fn slim(&mut self) {
+        self.small.slim();
+        self.large.slim();
     }
 
     fn take(&mut self, class: Class) -> Box<[u8]> {
@@ -76,7 +88,7 @@ impl WindowPool {
             Class::Small => &mut self.small,
             Class::Large => &mut self.large,
         };
-        pool.pop().unwrap_or_else(|| vec![0; class.bytes()].into())
+        pool.pop().unwrap_or_else(|| make(class, pool))
     }
 
     fn give(&mut self, buffer: Box<[u8]>) {
@@ -86,10 +98,18 @@ impl WindowPool {
         }
         self.lent = self.lent.saturating_sub(1);
         let pool = if buffer.len() == WINDOW_SMALL { &mut self.small } else { &mut self.large };
-        if pool.len() < KEPT {
-            pool.push(buffer);
-        }
+        pool.push(buffer);
     }
+}
+
+/// A new buffer. Small ones come with company.
+#[cold]
+fn make(class: Class, pool: &mut Spares<Box<[u8]>>) -> Box<[u8]> {
+    let buffer = || vec![0; class.bytes()].into();
+    if class == Class::Small {
+        (1..BATCH).for_each(|_| pool.push(buffer()));
+    }
+    buffer()
 }
 
 #[cfg(test)]
@@ -105,11 +125,19 @@ mod tests {
         assert!(pool.promote(&mut window));
         assert!(!pool.promote(&mut window));
         assert_eq!(window.live(), b"abc");
-        assert_eq!(pool.small.len(), 1);
+        assert_eq!(pool.small.len(), BATCH);
         pool.reclaim(&mut window);
         assert!(window.has_buffer(), "a window in use keeps its buffer");
         pool.retire(&mut window);
         assert_eq!(pool.large.len(), 1);
+    }
+
+    #[test]
+    fn many_busy_connections_are_a_crowd_without_a_buffer() {
+        let mut pool = WindowPool { busy: BUSY_CONNECTIONS, ..WindowPool::default() };
+        assert!(!pool.is_crowded());
+        pool.busy += 1;
+        assert!(pool.is_crowded());
     }
 
     #[test]

@@ -17,11 +17,13 @@ use std::time::{Duration, Instant};
 
 use homing_core::gate::Full;
 use homing_core::stats::Counters;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::config::{self, ConfigError, Runtime, Settings};
 use crate::control::{Changes, ControlError, Handle, ReloadReason};
+use crate::crowd::{Crowd, LOOK};
 use crate::summary;
+use crate::trim::trim;
 
 /// Where the configuration came from, to be read again. Make it before the first reading: what the files were then is
 /// what later looks are compared with.
@@ -45,16 +47,17 @@ pub(crate) enum Trigger {
     File,
 }
 
-/// The thread that keeps a running service in step with its files. It ends when the sender does.
+/// The thread that keeps a running service in step with its files, and looks after what no worker should: it tells of
+/// pauses, and gives memory back. It ends when the sender does.
 pub(crate) struct Keeper {
     source: Source,
     handle: Handle,
     period: Duration,
     pauses: Pauses,
+    crowd: Crowd,
 }
 
-/// How often pauses of accepting are looked for, and the least time between two lines about them.
-const LOOK: Duration = Duration::from_secs(1);
+/// The least time between two lines about pauses of accepting.
 const QUIET: Duration = Duration::from_secs(10);
 
 impl Source {
@@ -107,7 +110,7 @@ impl Keeper {
         counters: Vec<Arc<Counters>>,
     ) -> io::Result<Sender<Trigger>> {
         let (orders, heard) = mpsc::channel();
-        let keeper = Self { source, handle, period, pauses: Pauses::new(counters) };
+        let keeper = Self { source, handle, period, pauses: Pauses::new(counters), crowd: Crowd::default() };
         // Not joined: the program must not wait for a resolver to end.
         thread::Builder::new().name("reload".to_owned()).spawn(move || keeper.run(&heard))?;
         Ok(orders)
@@ -115,9 +118,9 @@ impl Keeper {
 
     fn run(mut self, orders: &Receiver<Trigger>) {
         let mut next_look = Instant::now() + self.period;
-        let mut next_pause = Instant::now() + LOOK;
+        let mut next_round = Instant::now() + LOOK;
         loop {
-            let until = if self.period.is_zero() { next_pause } else { next_look.min(next_pause) };
+            let until = if self.period.is_zero() { next_round } else { next_look.min(next_round) };
             let trigger = match orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(trigger) => {
                     // Signals that came meanwhile ask for the same.
@@ -138,10 +141,21 @@ impl Keeper {
             if trigger.is_some() || now >= next_look {
                 next_look = now + self.period;
             }
-            if now >= next_pause {
+            if now >= next_round {
                 self.pauses.tell(&self.handle, now);
-                next_pause = now + LOOK;
+                self.give_back();
+                next_round = now + LOOK;
             }
+        }
+    }
+
+    /// Gives memory back to the system when a crowd has come to rest or has gone.
+    fn give_back(&mut self) {
+        let open = self.handle.connections();
+        if self.crowd.look(open, self.handle.snapshot().limits.link_idle_timeout) {
+            let begun = Instant::now();
+            trim();
+            debug!(open, took_micros = begun.elapsed().as_micros(), "gave free memory back to the system");
         }
     }
 

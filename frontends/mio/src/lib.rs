@@ -20,7 +20,7 @@ use std::time::Duration;
 use homing_core::clock::Tick;
 use homing_core::route::ListenerId;
 use homing_shell::readiness::{Conn, Driven, Hub, Shell, Wire};
-use homing_shell::{Job, accept, connected, prepare, receive_now, send_now};
+use homing_shell::{Job, accept, connected, is_roomy, prepare, receive_now, send_now, slim};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Registry, Token};
@@ -109,6 +109,7 @@ impl Loop {
             let news = self.hub.tick();
             if due {
                 self.resume();
+                slim(&mut self.conns);
             }
             if news {
                 for (key, _) in &self.conns {
@@ -140,7 +141,7 @@ impl Loop {
             return;
         }
         let Some(conn) = self.conns.get_mut(token / 2) else { return };
-        let stream = if token % 2 == 0 { Some(conn.client()) } else { conn.upstream() };
+        let stream = if token % 2 == 0 { Some(conn.client()) } else { conn.upstream(&mut self.hub) };
         if let Some(stream) = stream {
             stream.note(event);
             self.hub.shell.wake(key_of(token / 2));
@@ -183,7 +184,7 @@ impl Loop {
                         // A stream that cannot be watched is dropped, which closes it.
                         if let Ok(client) = self.hub.shell.watch(socket, Token(entry.key() * 2), false) {
                             let at = (listener.id, permit);
-                            let conn = Conn::open(key, client, at, &address, &mut self.hub);
+                            let conn = Conn::open(key, client, at, address, &mut self.hub);
                             entry.insert(Box::new(conn));
                         }
                     }
@@ -255,6 +256,18 @@ impl Shell for Watch {
             && !std::mem::replace(queued, true)
         {
             self.ready.push_back(key);
+        }
+    }
+
+    fn slim(&mut self) {
+        // A key beyond the last one that is queued is like one that is not.
+        let used = self.queued.iter().rposition(|&queued| queued).map_or(0, |last| last + 1);
+        self.queued.truncate(used);
+        if is_roomy(used, self.queued.capacity()) {
+            self.queued.shrink_to_fit();
+        }
+        if is_roomy(self.ready.len(), self.ready.capacity()) {
+            self.ready.shrink_to_fit();
         }
     }
 }

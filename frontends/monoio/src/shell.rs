@@ -13,7 +13,9 @@ use homing_core::clock::Tick;
 use homing_core::gate::Permit;
 use homing_core::route::ListenerId;
 use homing_core::worker::{Control, Links, Phase, Wheel, Worker};
-use homing_shell::{Clock, Job, SWEEP, TICK, client_text, is_exhaustion, is_quiet, link_limits, prepare};
+use homing_shell::{
+    Clock, Job, SWEEP, TICK, client_text, is_exhaustion, is_quiet, link_limits, prepare, slim,
+};
 use monoio::io::{CancelHandle, Canceller};
 use monoio::net::{TcpListener, TcpStream};
 use slab::Slab;
@@ -77,6 +79,13 @@ impl State {
         self.wheel.clear(key);
         let _ = self.slots.try_remove(key as usize);
         self.worker.counters().closed.add();
+    }
+
+    /// Gives back what a crowd has left behind.
+    fn slim(&mut self) {
+        self.worker.slim();
+        self.wheel.slim();
+        slim(&mut self.slots);
     }
 
     /// There may be room for another connection.
@@ -226,6 +235,7 @@ async fn housekeeping(shell: &Rc<Shell>, canceller: Canceller) {
         if now.tick.since(swept) >= u64::try_from(SWEEP.as_millis()).unwrap_or(1000) {
             swept = now.tick;
             state.links.sweep(now.tick, |link| is_quiet(&link.descriptor));
+            state.slim();
         }
         let phase = shell.control.phase();
         if phase > shell.phase.get() {

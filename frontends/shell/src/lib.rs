@@ -5,6 +5,7 @@
 //! calls on the same kind of descriptor, so that a shell has one type of connection and not two.
 
 pub mod readiness;
+mod rooms;
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -21,12 +22,15 @@ use homing_core::worker::{Control, LinkLimits, Worker};
 #[cfg(target_os = "linux")]
 use rustix::net::SocketFlags;
 use rustix::net::{RecvFlags, SendFlags};
+use slab::Slab;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 /// How often a worker looks at its timers, at the control plane, and hands its log over.
 pub const TICK: Duration = Duration::from_millis(100);
 /// How often a worker looks for dead and aged links in its pool.
 pub const SWEEP: Duration = Duration::from_secs(1);
+/// What grows with the number of connections and has room for so many is not shrunk.
+const ROOM_KEPT: usize = 1024;
 
 /// One worker's job, as the program hands it to a shell, which runs it on the calling thread.
 pub struct Job {
@@ -106,6 +110,18 @@ impl Clock {
         });
         Now { tick: Tick::from_millis(tick), wall }
     }
+}
+
+/// Gives back what `slab` has grown by and does not need any more. Costs next to nothing when there is nothing to give.
+pub fn slim<T>(slab: &mut Slab<T>) {
+    if is_roomy(slab.len(), slab.capacity()) {
+        slab.shrink_to_fit();
+    }
+}
+
+/// Whether something with room for `capacity` things is worth shrinking when it has `used` of them.
+pub const fn is_roomy(used: usize, capacity: usize) -> bool {
+    capacity > ROOM_KEPT && used < capacity / 4
 }
 
 /// Begins a non-blocking connection. Once the socket is writable, [`connected`] says what became of it.

@@ -10,7 +10,9 @@
 //!  Fill: read · Send: write · Dial: link · HalfClose: shut down
 //!            │ neither direction can move
 //!            ▼
-//!  buffers given back, timer set, wait
+//!  buffers given back, timer set, wait ──── Rest ───▶ the socket alone is kept
+//!            ▲                                             │ readable
+//!            └───────────── another exchange ◀─────────────┘
 //! ```
 //!
 //! Every decision is the exchange's; what is here is how its steps are carried out on non-blocking sockets.
@@ -29,6 +31,7 @@ use homing_core::window::{Class, Window};
 use homing_core::worker::{Control, LinkKey, Links, Obtained, Phase, Wheel, Worker};
 use socket2::SockRef;
 
+use crate::rooms::Rooms;
 use crate::{Clock, Job, SWEEP, TICK, connect, is_quiet, link_limits, reset_on_close};
 
 /// Steps of one connection before the others get their turn: enough to pass 1 MiB through a large window.
@@ -64,6 +67,9 @@ pub trait Shell {
 
     /// Sees to it that the connection with this key, if it still exists, is driven soon. Called while one is driven.
     fn wake(&mut self, key: u32);
+
+    /// Gives back what a crowd has left behind. Called every [`SWEEP`].
+    fn slim(&mut self);
 }
 
 /// One worker's parts that its connections share.
@@ -75,6 +81,8 @@ pub struct Hub<S: Shell> {
     pub shell: S,
     links: Links<S::Wire>,
     wheel: Wheel,
+    /// What connections hold while they are busy.
+    rooms: Rooms<Busy<S::Wire>>,
     control: Arc<Control>,
     clock: Clock,
     published: u64,
@@ -85,19 +93,57 @@ pub struct Hub<S: Shell> {
     drained: Tick,
 }
 
-/// One client connection: its exchange, its sockets, its windows.
+/// One client connection: its socket, and what it takes to become busy again when it rests. Small, since most connections
+/// of a crowd rest.
 #[derive(Debug)]
 pub struct Conn<W> {
+    client: W,
+    key: u32,
+    listener: ListenerId,
+    /// The client's address, as the exchange wants it.
+    address: Box<str>,
+    state: State,
+    /// Counts the connection for as long as it lives.
+    _permit: Permit,
+}
+
+/// What a connection does.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// It has this room in the hub.
+    Busy(u32),
+    /// It waits for the client to speak, and not for ever.
+    Rests {
+        until: Tick,
+        /// What the exchange said of itself.
+        empty_lines: usize,
+    },
+}
+
+/// What a connection holds only while it is busy: its exchange, its link, its windows.
+#[derive(Debug)]
+struct Busy<W> {
     key: u32,
     exchange: Exchange,
-    client: W,
     link: Option<Link<W>>,
     dialing: Dialing,
     inbound: Window,
     outbound: Window,
     phase: Phase,
-    /// Counts the connection for as long as it lives.
-    _permit: Permit,
+    resting: bool,
+}
+
+/// What became of a busy phase.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Turn {
+    /// The connection waits for its sockets, its timer or its turn.
+    Waits,
+    /// It could go on, but others should have their turn first.
+    Again,
+    /// Nothing is expected soon, and the link has gone to the pool.
+    Rests,
+    /// It has ended.
+    Over(Over),
 }
 
 /// What is to be done with a connection that was driven.
@@ -143,6 +189,7 @@ impl<S: Shell> Hub<S> {
             shell,
             links: Links::new(job.link_limits()),
             wheel: Wheel::new(now),
+            rooms: Rooms::new(),
             control: Arc::clone(&job.control),
             clock,
             published,
@@ -185,6 +232,7 @@ impl<S: Shell> Hub<S> {
         if now >= self.next_sweep {
             self.next_sweep = now.after(SWEEP);
             self.links.sweep(now, is_quiet);
+            self.slim();
         }
         self.worker.flush_log();
         self.enter_phase(now)
@@ -206,6 +254,14 @@ impl<S: Shell> Hub<S> {
         !self.is_running() && self.connections == 0
     }
 
+    /// Gives back what a crowd has left behind.
+    fn slim(&mut self) {
+        self.worker.slim();
+        self.wheel.slim();
+        self.rooms.slim();
+        self.shell.slim();
+    }
+
     fn enter_phase(&mut self, now: Tick) -> bool {
         let mut phase = self.control.phase().max(self.phase);
         if self.phase == Phase::Drain && now >= self.drained {
@@ -221,6 +277,18 @@ impl<S: Shell> Hub<S> {
         }
         self.phase = phase;
         true
+    }
+
+    fn enter(&mut self, busy: Busy<S::Wire>) -> u32 {
+        let room = self.rooms.enter(busy);
+        self.worker.windows.busy = self.rooms.taken();
+        room
+    }
+
+    fn leave(&mut self, room: u32) -> Option<Busy<S::Wire>> {
+        let busy = self.rooms.leave(room);
+        self.worker.windows.busy = self.rooms.taken();
+        busy
     }
 
     fn wake(&mut self, key: Option<u32>) {
@@ -247,24 +315,15 @@ impl<W: Wire> Conn<W> {
         key: u32,
         client: W,
         (listener, permit): (ListenerId, Permit),
-        address: &str,
+        address: String,
         hub: &mut Hub<S>,
     ) -> Self {
-        let exchange = Exchange::new(listener, address, &hub.worker);
-        hub.wheel.set(key, exchange.deadline());
+        let busy = Busy::begin(key, Exchange::new(listener, &address, &hub.worker));
+        hub.wheel.set(key, busy.exchange.deadline());
         hub.worker.counters().accepted.add();
         hub.connections += 1;
-        Self {
-            key,
-            exchange,
-            client,
-            link: None,
-            dialing: Dialing::No,
-            inbound: Window::new(),
-            outbound: Window::new(),
-            phase: Phase::Run,
-            _permit: permit,
-        }
+        let state = State::Busy(hub.enter(busy));
+        Self { client, key, listener, address: address.into(), state, _permit: permit }
     }
 
     /// The client's stream.
@@ -273,18 +332,93 @@ impl<W: Wire> Conn<W> {
     }
 
     /// The upstream's stream, if there is one.
-    pub fn upstream(&mut self) -> Option<&mut W> {
-        self.link.as_mut().map(|link| &mut link.wire)
+    pub fn upstream<'h, S: Shell<Wire = W>>(&self, hub: &'h mut Hub<S>) -> Option<&'h mut W> {
+        let State::Busy(room) = self.state else { return None };
+        hub.rooms.get_mut(room)?.link.as_mut().map(|link| &mut link.wire)
+    }
+
+    /// Does what there is to do: serves the client while it is busy, looks whether it has spoken while it rests.
+    pub fn drive<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>, cx: &mut Context<'_>) -> Driven {
+        let room = match self.state {
+            State::Busy(room) => room,
+            State::Rests { until, empty_lines } => {
+                if hub.phase != Phase::Run {
+                    return self.close(Over::Close, hub);
+                }
+                if !self.client.poll_readable(cx) {
+                    if hub.worker.now.tick >= until {
+                        return self.close(Over::Close, hub);
+                    }
+                    hub.wheel.set(self.key, until);
+                    return Driven::Waits;
+                }
+                let mut exchange = Exchange::new(self.listener, &self.address, &hub.worker);
+                exchange.woken(empty_lines);
+                let room = hub.enter(Busy::begin(self.key, exchange));
+                self.state = State::Busy(room);
+                room
+            }
+        };
+        // Out of the hub, so that both can be used at once; to move them is to move a few words.
+        let mut rooms = std::mem::take(&mut hub.rooms);
+        let turn = rooms.get_mut(room).map(|busy| busy.drive(&mut self.client, hub, cx));
+        hub.rooms = rooms;
+        match turn {
+            Some(Turn::Waits) => Driven::Waits,
+            Some(Turn::Again) => Driven::Again,
+            Some(Turn::Rests) => self.rest(room, hub, cx),
+            Some(Turn::Over(over)) => {
+                hub.leave(room);
+                self.close(over, hub)
+            }
+            None => self.close(Over::Close, hub),
+        }
+    }
+
+    /// Keeps the socket alone.
+    fn rest<S: Shell<Wire = W>>(&mut self, room: u32, hub: &mut Hub<S>, cx: &mut Context<'_>) -> Driven {
+        let Some(busy) = hub.leave(room) else { return self.close(Over::Close, hub) };
+        let (until, empty_lines) = (busy.exchange.deadline(), busy.exchange.empty_lines());
+        self.state = State::Rests { until, empty_lines };
+        hub.wheel.clear(self.key);
+        hub.wheel.set(self.key, until);
+        // The client may have spoken meanwhile; and if not, asking is what makes the shell say when it does.
+        if self.client.poll_readable(cx) { Driven::Again } else { Driven::Waits }
+    }
+
+    fn close<S: Shell<Wire = W>>(&mut self, over: Over, hub: &mut Hub<S>) -> Driven {
+        if over == Over::Abort {
+            reset_on_close(&self.client);
+        }
+        hub.wheel.clear(self.key);
+        hub.worker.counters().closed.add();
+        hub.connections -= 1;
+        Driven::Over
+    }
+}
+
+impl<W: Wire> Busy<W> {
+    fn begin(key: u32, exchange: Exchange) -> Self {
+        Self {
+            key,
+            exchange,
+            link: None,
+            dialing: Dialing::No,
+            inbound: Window::new(),
+            outbound: Window::new(),
+            phase: Phase::Run,
+            resting: false,
+        }
     }
 
     /// Carries out the exchange's steps until neither direction can move or the connection has had its turn.
-    pub fn drive<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>, cx: &mut Context<'_>) -> Driven {
+    fn drive<S: Shell<Wire = W>>(&mut self, client: &mut W, hub: &mut Hub<S>, cx: &mut Context<'_>) -> Turn {
         self.hear(hub, cx);
         let mut steps = 0;
         let mut stuck = 0;
         let mut direction = Direction::Request;
-        while stuck < 2 && steps < STEPS && self.exchange.over().is_none() {
-            if self.step(direction, hub, cx) {
+        while stuck < 2 && steps < STEPS && !self.resting && self.exchange.over().is_none() {
+            if self.step(direction, client, hub, cx) {
                 steps += 1;
                 stuck = 0;
             } else {
@@ -295,16 +429,20 @@ impl<W: Wire> Conn<W> {
                 };
             }
         }
-        if self.exchange.over().is_some() {
-            self.end(hub);
-            return Driven::Over;
+        if let Some(over) = self.exchange.over() {
+            self.leave(hub);
+            return Turn::Over(over);
+        }
+        if self.resting {
+            self.leave(hub);
+            return Turn::Rests;
         }
         hub.wheel.set(self.key, self.exchange.deadline());
         if stuck < 2 {
-            return Driven::Again;
+            return Turn::Again;
         }
         self.give_back(hub);
-        Driven::Waits
+        Turn::Waits
     }
 
     /// Tells the exchange what the clock and the control plane say.
@@ -327,6 +465,7 @@ impl<W: Wire> Conn<W> {
     fn step<S: Shell<Wire = W>>(
         &mut self,
         direction: Direction,
+        client: &mut W,
         hub: &mut Hub<S>,
         cx: &mut Context<'_>,
     ) -> bool {
@@ -338,10 +477,13 @@ impl<W: Wire> Conn<W> {
         self.obey(hub, cx);
         let moved = match step {
             Step::Hold => false,
-            // A readiness shell waits the same way for both; the buffer goes back when nothing comes.
-            Step::Fill | Step::Rest => self.fill(direction, hub, cx),
-            Step::Send(count) => self.send(direction, count, hub, cx),
-            Step::HalfClose => self.half_close(direction, hub),
+            Step::Rest => {
+                self.resting = true;
+                false
+            }
+            Step::Fill => self.fill(direction, client, hub, cx),
+            Step::Send(count) => self.send(direction, count, client, hub, cx),
+            Step::HalfClose => self.half_close(direction, client, hub),
             Step::Dial(dial) => self.dial(dial, hub, cx),
         };
         self.obey(hub, cx);
@@ -351,11 +493,12 @@ impl<W: Wire> Conn<W> {
     fn fill<S: Shell<Wire = W>>(
         &mut self,
         direction: Direction,
+        client: &mut W,
         hub: &mut Hub<S>,
         cx: &mut Context<'_>,
     ) -> bool {
         let (wire, window) = match (direction, &mut self.link) {
-            (Direction::Request, _) => (&mut self.client, &mut self.inbound),
+            (Direction::Request, _) => (client, &mut self.inbound),
             (Direction::Response, Some(link)) => (&mut link.wire, &mut self.outbound),
             (Direction::Response, None) => return false,
         };
@@ -380,11 +523,12 @@ impl<W: Wire> Conn<W> {
         &mut self,
         direction: Direction,
         count: usize,
+        client: &mut W,
         hub: &mut Hub<S>,
         cx: &mut Context<'_>,
     ) -> bool {
         let (wire, window) = match (direction, &mut self.link) {
-            (Direction::Response, _) => (&mut self.client, &mut self.outbound),
+            (Direction::Response, _) => (client, &mut self.outbound),
             (Direction::Request, Some(link)) => (&mut link.wire, &mut self.inbound),
             (Direction::Request, None) => return false,
         };
@@ -397,9 +541,9 @@ impl<W: Wire> Conn<W> {
         true
     }
 
-    fn half_close<S: Shell<Wire = W>>(&mut self, direction: Direction, hub: &mut Hub<S>) -> bool {
+    fn half_close<S: Shell<Wire = W>>(&mut self, direction: Direction, client: &W, hub: &mut Hub<S>) -> bool {
         let wire = match (direction, &self.link) {
-            (Direction::Response, _) => &self.client,
+            (Direction::Response, _) => client,
             (Direction::Request, Some(link)) => &link.wire,
             (Direction::Request, None) => return false,
         };
@@ -532,19 +676,14 @@ impl<W: Wire> Conn<W> {
         }
     }
 
-    fn end<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>) {
+    /// Gives back what the busy phase held.
+    fn leave<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>) {
         if let Dialing::Waiting(key) = self.dialing {
             hub.gives_up(key, self.key);
         }
         self.drop_link(hub);
-        if self.exchange.over() == Some(Over::Abort) {
-            reset_on_close(&self.client);
-        }
         hub.worker.windows.retire(&mut self.inbound);
         hub.worker.windows.retire(&mut self.outbound);
-        hub.wheel.clear(self.key);
-        hub.worker.counters().closed.add();
-        hub.connections -= 1;
     }
 }
 
@@ -556,5 +695,129 @@ fn release<S: Shell>(mut link: Link<S::Wire>, hub: &mut Hub<S>, cx: &mut Context
     } else {
         let next = hub.links.release(link.key, link.wire, hub.worker.now.tick);
         hub.wake(next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use homing_core::limits::BUSY_CONNECTIONS;
+    use homing_core::stats::{Counters, Ending};
+    use socket2::{Domain, Socket, Type};
+    use std::os::fd::BorrowedFd;
+    use std::task::Waker;
+
+    /// A client that has said something, or nothing. What is written to it is lost.
+    struct Client {
+        socket: TcpStream,
+        says: &'static [u8],
+    }
+
+    struct Nobody;
+
+    impl AsFd for Client {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.socket.as_fd()
+        }
+    }
+
+    impl Wire for Client {
+        fn poll_readable(&mut self, _: &mut Context<'_>) -> bool {
+            !self.says.is_empty()
+        }
+
+        fn poll_read(&mut self, _: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+            let said = std::mem::take(&mut self.says);
+            into[..said.len()].copy_from_slice(said);
+            Poll::Ready(Ok(said.len()))
+        }
+
+        fn poll_write(&mut self, _: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(from.len()))
+        }
+
+        fn poll_connected(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Shell for Nobody {
+        type Wire = Client;
+
+        fn adopt(&mut self, socket: TcpStream, _: u32) -> io::Result<Client> {
+            Ok(Client { socket, says: b"" })
+        }
+
+        fn rejoin(&mut self, _: &mut Client, _: u32) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn wake(&mut self, _: u32) {}
+
+        fn slim(&mut self) {}
+    }
+
+    /// A worker without routes, which answers 404 to everything.
+    fn hub() -> Hub<Nobody> {
+        let control = Arc::new(Control::new(Arc::default()));
+        let counters = Arc::<Counters>::default();
+        let mut job =
+            Job { listeners: Vec::new(), control, counters, log: None, seed: 1, clock: Clock::start() };
+        Hub::new(&mut job, Nobody)
+    }
+
+    fn open(hub: &mut Hub<Nobody>) -> Conn<Client> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap().into();
+        let permit = hub.admit(ListenerId(0)).unwrap();
+        let client = Client { socket, says: b"" };
+        Conn::open(0, client, (ListenerId(0), permit), "127.0.0.1".to_owned(), hub)
+    }
+
+    fn drive_at(millis: u64, conn: &mut Conn<Client>, hub: &mut Hub<Nobody>) -> Driven {
+        hub.worker.now.tick = Tick::from_millis(millis);
+        conn.drive(hub, &mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_connection_that_rests_has_no_room_and_gets_one_when_the_client_speaks() {
+        let hub = &mut hub();
+        let conn = &mut open(hub);
+        assert_eq!((drive_at(0, conn, hub), hub.rooms.taken()), (Driven::Waits, 1));
+        for turn in 0..3 {
+            let now = turn * 10_000;
+            assert_eq!((drive_at(now + 1000, conn, hub), hub.rooms.taken()), (Driven::Waits, 0));
+            assert_eq!((drive_at(now + 2000, conn, hub), hub.rooms.taken()), (Driven::Waits, 0));
+            conn.client.says = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n";
+            assert_eq!((drive_at(now + 3000, conn, hub), hub.rooms.taken()), (Driven::Waits, 1));
+        }
+        assert_eq!(hub.worker.counters().endings[Ending::Answered as usize].get(), 3);
+        assert_eq!(drive_at(30_000, conn, hub), Driven::Waits);
+        assert_eq!((drive_at(200_000, conn, hub), hub.rooms.taken()), (Driven::Over, 0));
+        assert_eq!(hub.connections, 0);
+    }
+
+    #[test]
+    fn a_connection_that_rests_ends_when_the_program_does() {
+        let hub = &mut hub();
+        let conn = &mut open(hub);
+        assert_eq!((drive_at(1000, conn, hub), hub.rooms.taken()), (Driven::Waits, 0));
+        hub.phase = Phase::Drain;
+        assert_eq!((drive_at(1001, conn, hub), hub.connections), (Driven::Over, 0));
+    }
+
+    #[test]
+    fn a_crowd_rests_at_once() {
+        let hub = &mut hub();
+        let mut crowd: Vec<_> = (0..=BUSY_CONNECTIONS).map(|_| open(hub)).collect();
+        let first = &mut crowd[0];
+        first.client.says = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n";
+        drive_at(1, first, hub);
+        assert_eq!(hub.rooms.taken(), BUSY_CONNECTIONS, "it has rested as soon as it was served");
+    }
+
+    /// What a connection of a crowd costs, beside its socket's part: a number that must not grow unseen.
+    #[test]
+    fn a_connection_at_rest_is_small() {
+        assert!(size_of::<Conn<()>>() <= 64, "{}", size_of::<Conn<()>>());
     }
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use homing_core::gate::Permit;
 use homing_core::route::ListenerId;
 use homing_shell::readiness::{Conn, Driven, Hub, Shell, Wire};
-use homing_shell::{Job, TICK, accept, connected, prepare};
+use homing_shell::{Job, TICK, accept, connected, is_roomy, prepare, slim};
 use slab::Slab;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -42,14 +42,18 @@ pub fn run(job: Job) -> io::Result<()> {
     LocalSet::new().block_on(&runtime, serve(job))
 }
 
-/// The worker's parts, which only one task at a time uses: never across an await.
-type SharedHub = Rc<RefCell<Hub<Tasks>>>;
+/// One worker. Only one task at a time uses its parts: never across an await.
+struct Shared {
+    hub: RefCell<Hub<Tasks>>,
+    /// By key. Not in their tasks, which the runtime aligns to 128 bytes; boxed, they fit the gaps that this leaves.
+    conns: RefCell<Slab<Box<Conn<Stream>>>>,
+}
 
 /// Whom to wake.
 #[derive(Debug, Default)]
 struct Tasks {
     /// By the connection's key; `None`: its task has not run yet and will.
-    connections: Slab<Option<Waker>>,
+    connections: Vec<Option<Waker>>,
     /// Tasks that accept and wait for room.
     accepting: Vec<Waker>,
 }
@@ -58,22 +62,30 @@ struct Tasks {
 #[derive(Debug)]
 struct Stream(tokio::net::TcpStream);
 
+/// The task of one connection.
+struct Serve {
+    key: u32,
+    shared: Rc<Shared>,
+}
+
 async fn serve(mut job: Job) -> io::Result<()> {
     let listeners = std::mem::take(&mut job.listeners);
-    let hub: SharedHub = Rc::new(RefCell::new(Hub::new(&mut job, Tasks::default())));
+    let hub = RefCell::new(Hub::new(&mut job, Tasks::default()));
+    let shared = Rc::new(Shared { hub, conns: RefCell::default() });
     let mut accepting: Vec<JoinHandle<()>> = Vec::with_capacity(listeners.len());
     for (id, socket) in listeners {
         prepare(&socket);
         // The runtime watches streams of any kind by this type; a listener becomes readable like one.
         let socket = tokio::net::TcpStream::from_std(TcpStream::from(OwnedFd::from(socket)))?;
-        accepting.push(spawn_local(accept_all(socket, id, Rc::clone(&hub))));
+        accepting.push(spawn_local(accept_all(socket, id, Rc::clone(&shared))));
     }
-    while !hub.borrow().is_finished() {
-        let wait = patience(&hub.borrow());
+    while !shared.hub.borrow().is_finished() {
+        let wait = patience(&shared.hub.borrow());
         sleep(wait).await;
-        let mut hub = hub.borrow_mut();
+        let mut hub = shared.hub.borrow_mut();
         hub.read_clock();
         let news = hub.tick();
+        slim(&mut shared.conns.borrow_mut());
         // Another worker's connection may have ended.
         hub.shell.wake_accepting();
         if !hub.is_running() {
@@ -92,17 +104,17 @@ fn patience(hub: &Hub<Tasks>) -> Duration {
     Duration::from_millis(hub.next_tick().since(hub.worker.now.tick))
 }
 
-async fn accept_all(socket: tokio::net::TcpStream, listener: ListenerId, hub: SharedHub) {
+async fn accept_all(socket: tokio::net::TcpStream, listener: ListenerId, shared: Rc<Shared>) {
     loop {
         let accepted = socket.async_io(Interest::READABLE, || {
             // None: there is no room.
-            let Ok(permit) = hub.borrow().admit(listener) else { return Ok(None) };
+            let Ok(permit) = shared.hub.borrow().admit(listener) else { return Ok(None) };
             let accepted = accept(&SockRef::from(&socket))?.ok_or(io::ErrorKind::WouldBlock)?;
             Ok(Some((accepted, permit)))
         });
         match accepted.await {
-            Ok(Some(((stream, address), permit))) => open(stream, &address, (listener, permit), &hub),
-            Ok(None) => room(&hub, listener).await,
+            Ok(Some(((stream, address), permit))) => open(stream, address, (listener, permit), &shared),
+            Ok(None) => room(&shared.hub, listener).await,
             // Out of descriptors, most likely: another worker or a closing connection may free some.
             Err(_) => sleep(TICK).await,
         }
@@ -110,7 +122,7 @@ async fn accept_all(socket: tokio::net::TcpStream, listener: ListenerId, hub: Sh
 }
 
 /// Waits until the caps leave room for another connection.
-async fn room(hub: &SharedHub, listener: ListenerId) {
+async fn room(hub: &RefCell<Hub<Tasks>>, listener: ListenerId) {
     let mut counted = false;
     poll_fn(|cx| {
         let mut hub = hub.borrow_mut();
@@ -125,37 +137,44 @@ async fn room(hub: &SharedHub, listener: ListenerId) {
 }
 
 /// Gives an accepted connection its task. A stream that cannot be watched is dropped, which closes it.
-fn open(stream: TcpStream, address: &str, at: (ListenerId, Permit), shared: &SharedHub) {
+fn open(stream: TcpStream, address: String, at: (ListenerId, Permit), shared: &Rc<Shared>) {
     let Ok(client) = tokio::net::TcpStream::from_std(stream) else { return };
-    let mut hub = shared.borrow_mut();
+    let (mut hub, mut conns) = (shared.hub.borrow_mut(), shared.conns.borrow_mut());
     hub.read_clock();
-    let key = key_of(hub.shell.connections.insert(None));
-    let conn = Conn::open(key, Stream(client), at, address, &mut hub);
-    spawn_local(drive(conn, key, Rc::clone(shared)));
+    let entry = conns.vacant_entry();
+    let key = key_of(entry.key());
+    entry.insert(Box::new(Conn::open(key, Stream(client), at, address, &mut hub)));
+    spawn_local(Serve { key, shared: Rc::clone(shared) });
 }
 
-/// The task of one connection.
-async fn drive(mut conn: Conn<Stream>, key: u32, hub: SharedHub) {
-    poll_fn(|cx| {
-        let mut hub = hub.borrow_mut();
+impl Future for Serve {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let (mut hub, mut conns) = (self.shared.hub.borrow_mut(), self.shared.conns.borrow_mut());
         hub.read_clock();
-        hub.shell.remember(key, cx.waker());
-        match conn.drive(&mut hub, cx) {
-            Driven::Waits => Poll::Pending,
-            Driven::Again => {
+        hub.shell.remember(self.key, cx.waker());
+        match conns.get_mut(self.key as usize).map(|conn| conn.drive(&mut hub, cx)) {
+            Some(Driven::Waits) => Poll::Pending,
+            Some(Driven::Again) => {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Driven::Over => Poll::Ready(()),
+            Some(Driven::Over) | None => {
+                hub.shell.forget(self.key);
+                drop(conns.try_remove(self.key as usize));
+                hub.shell.wake_accepting();
+                Poll::Ready(())
+            }
         }
-    })
-    .await;
-    drop(conn);
-    hub.borrow_mut().shell.forget(key);
+    }
 }
 
 impl Tasks {
     fn remember(&mut self, key: u32, waker: &Waker) {
+        if self.connections.len() <= key as usize {
+            self.connections.resize(key as usize + 1, None);
+        }
         if let Some(known) = self.connections.get_mut(key as usize)
             && !known.as_ref().is_some_and(|known| known.will_wake(waker))
         {
@@ -164,8 +183,9 @@ impl Tasks {
     }
 
     fn forget(&mut self, key: u32) {
-        self.connections.try_remove(key as usize);
-        self.wake_accepting();
+        if let Some(known) = self.connections.get_mut(key as usize) {
+            *known = None;
+        }
     }
 
     fn wake_accepting(&mut self) {
@@ -173,7 +193,7 @@ impl Tasks {
     }
 
     fn wake_all(&self) {
-        self.connections.iter().filter_map(|(_, waker)| waker.as_ref()).for_each(Waker::wake_by_ref);
+        self.connections.iter().flatten().for_each(Waker::wake_by_ref);
     }
 }
 
@@ -192,6 +212,15 @@ impl Shell for Tasks {
     fn wake(&mut self, key: u32) {
         if let Some(Some(waker)) = self.connections.get(key as usize) {
             waker.wake_by_ref();
+        }
+    }
+
+    fn slim(&mut self) {
+        // A key beyond the last one that is known is like one that is not.
+        let used = self.connections.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        self.connections.truncate(used);
+        if is_roomy(used, self.connections.capacity()) {
+            self.connections.shrink_to_fit();
         }
     }
 }
@@ -229,4 +258,17 @@ impl Wire for Stream {
 #[expect(clippy::cast_possible_truncation, reason = "the slab holds at most u32::MAX connections")]
 const fn key_of(position: usize) -> u32 {
     position as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A task takes a multiple of 128 bytes, of which the runtime has 104, and a connection is to fit the gap that this
+    /// leaves in the allocator's pages.
+    #[test]
+    fn a_connection_at_rest_is_small() {
+        assert!(size_of::<Serve>() <= 16, "{}", size_of::<Serve>());
+        assert!(size_of::<Conn<Stream>>() <= 104, "{}", size_of::<Conn<Stream>>());
+    }
 }
