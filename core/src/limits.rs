@@ -2,7 +2,7 @@
 //!
 //! Memory follows from them: a client connection holds at most [`CONNECTION_BUFFERS_MAX`] bytes of windows, and there are at
 //! most [`Limits::connections`] of them over all workers. What comes on top does not grow with traffic: the windows that
-//! each worker's pool keeps for reuse, and the access log's batches (`docs/configuration.md`, "Memory").
+//! each worker's pool keeps for reuse, its pipe, and the access log's batches (`docs/configuration.md`, "Memory").
 
 use core::time::Duration;
 
@@ -16,6 +16,9 @@ pub const HEADROOM: usize = 1024;
 pub const WINDOW_SMALL: usize = 16 * 1024;
 /// Size of the window for large heads and bodies.
 pub const WINDOW_LARGE: usize = 64 * 1024 + HEADROOM;
+/// Most bytes that a shell moves from socket to socket at once, past the windows: as many as a large window takes back
+/// from it when they cannot be sent.
+pub const PASS_MAX: usize = WINDOW_LARGE - HEADROOM;
 /// Most bytes of windows that one client connection holds: a large one for each direction. Connections to hosts have none
 /// of their own.
 pub const CONNECTION_BUFFERS_MAX: usize = 2 * WINDOW_LARGE;

@@ -67,6 +67,12 @@ impl Window {
         self.buffer.get_mut(self.live_at..self.end).unwrap_or_default()
     }
 
+    /// Whether nothing is live or kept.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
     /// Where received bytes go.
     #[inline]
     pub fn spare_mut(&mut self) -> &mut [u8] {
@@ -190,7 +196,7 @@ impl Window {
 
     /// Gives the buffer back when nothing is live or kept.
     pub fn detach(&mut self) -> Option<Box<[u8]>> {
-        if self.start != self.end || !self.has_buffer() {
+        if !self.is_empty() || !self.has_buffer() {
             return None;
         }
         (self.start, self.live_at, self.end) = (0, 0, 0);
@@ -209,7 +215,7 @@ impl Window {
     /// An empty window starts over behind its head room.
     #[inline]
     fn settle(&mut self) {
-        if self.start == self.end && self.has_buffer() {
+        if self.is_empty() && self.has_buffer() {
             (self.start, self.live_at, self.end) = (HEADROOM, HEADROOM, HEADROOM);
         }
     }

@@ -45,6 +45,15 @@ impl Body {
         }
     }
 
+    /// So many bytes to come all belong to the body, whatever they are. Nobody knows how much of a stream without an end is to
+    /// come, and what comes in small pieces passes through the window at less cost.
+    pub(super) const fn unseen(&self) -> u64 {
+        match self {
+            Self::Fixed(left) => *left,
+            Self::Done | Self::Chunked(_) | Self::UntilClose | Self::Opaque => 0,
+        }
+    }
+
     /// Takes the next piece of the body off the front of `bytes`, for who takes the framing off.
     pub(super) fn next(&mut self, bytes: &[u8]) -> Result<Piece, ChunkError> {
         match self {
@@ -61,6 +70,16 @@ impl Body {
         }
     }
 
+    /// `count` of the [`Body::unseen`] bytes have come.
+    const fn skip(&mut self, count: u64) {
+        if let Self::Fixed(left) = self {
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                *self = Self::Done;
+            }
+        }
+    }
+
     /// How many of `bytes` belong to the body; takes note of them.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<usize, ChunkError> {
         match self {
@@ -68,10 +87,7 @@ impl Body {
             Self::UntilClose | Self::Opaque => Ok(bytes.len()),
             Self::Fixed(left) => {
                 let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= taken as u64;
-                if *left == 0 {
-                    *self = Self::Done;
-                }
+                self.skip(taken as u64);
                 Ok(taken)
             }
             Self::Chunked(chunks) => {
@@ -113,5 +129,11 @@ impl Flow {
         self.cleared += taken;
         self.passed += taken as u64;
         Ok(())
+    }
+
+    /// `count` of the [`Body::unseen`] bytes went past the window.
+    pub(super) fn pass(&mut self, count: usize) {
+        self.body.skip(count as u64);
+        self.passed += count as u64;
     }
 }

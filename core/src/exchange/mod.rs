@@ -13,6 +13,8 @@
 //!   that is complete lets the next request in. So a shell asks both until neither has anything to do.
 //! - *News*: [`Exchange::filled`], [`Exchange::fill_failed`], [`Exchange::sent`], [`Exchange::send_failed`],
 //!   [`Exchange::dialed`], [`Exchange::half_closed`], [`Exchange::expired`].
+//! - *Past the window*: [`Exchange::unseen`] says how many bytes need not be looked at, [`Exchange::passed`] takes note of
+//!   those that the shell moved from socket to socket.
 //! - *After any of these*: [`Exchange::take_link_order`] says what to do with the upstream link, [`Exchange::over`] whether
 //!   the connection has ended, [`Exchange::wants_fill`] whether a read in flight still makes sense,
 //!   [`Exchange::deadline`] when to call [`Exchange::expired`].
@@ -347,6 +349,26 @@ impl Exchange {
                 window.commit(count);
                 self.response_progress(worker);
             }
+        }
+    }
+
+    /// Of what a [`Step::Fill`] is to receive, so many bytes belong to the message whatever they are, and will not be sent
+    /// again: the shell may move as many or fewer from socket to socket, past the `window`, which is empty, and report
+    /// [`Exchange::passed`]. What it has received and could not send goes into the window, as ever.
+    #[inline]
+    pub fn unseen(&self, direction: Direction, window: &Window) -> u64 {
+        let flow = match (direction, self.states()) {
+            (Direction::Request, (RequestState::Body, _)) if !self.replayable => &self.inbound,
+            (Direction::Response, (_, ResponseState::Body)) if self.splicer.is_none() => &self.outbound,
+            _ => return 0,
+        };
+        if window.is_empty() && self.over.is_none() { flow.body.unseen() } else { 0 }
+    }
+
+    /// `count` of the [`Exchange::unseen`] bytes were received and sent.
+    pub fn passed(&mut self, direction: Direction, count: usize, worker: &mut Worker) {
+        if self.over.is_none() && count > 0 {
+            self.went_past(direction, count, worker);
         }
     }
 

@@ -326,6 +326,40 @@ impl Wire for Stream {
         }
     }
 
+    fn poll_receive(
+        &mut self,
+        _: &mut Context<'_>,
+        mut receive: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if !self.readable {
+            return Poll::Pending;
+        }
+        match receive(self.socket.as_fd()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                Poll::Pending
+            }
+            received => Poll::Ready(received),
+        }
+    }
+
+    fn poll_send(
+        &mut self,
+        _: &mut Context<'_>,
+        mut send: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if !self.writable {
+            return Poll::Pending;
+        }
+        match send(self.socket.as_fd()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.writable = false;
+                Poll::Pending
+            }
+            sent => Poll::Ready(sent),
+        }
+    }
+
     fn poll_connected(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.writable {
             return Poll::Pending;

@@ -25,6 +25,7 @@ use homing_core::gate::Permit;
 use homing_core::route::ListenerId;
 use homing_core::window::Window;
 use homing_core::worker::{LinkKey, Obtained, Phase};
+use homing_shell::pipe::unblocked;
 use homing_shell::{connected, is_quiet, reset_on_close, send_now};
 use monoio::io::{
     AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller, OwnedReadHalf, OwnedWriteHalf,
@@ -372,7 +373,39 @@ impl Conn {
         state.next_in_line(waiting);
     }
 
+    /// Passes on what has come of a long body, past the window. False: nothing has.
+    fn pass(&self, direction: Direction) -> bool {
+        let window = match direction {
+            Direction::Request => &self.inbound,
+            Direction::Response => &self.outbound,
+        };
+        let unseen = self.exchange.borrow().unseen(direction, &window.borrow());
+        let mut pipe = self.shell.pipe.borrow_mut();
+        if !pipe.serves(unseen) {
+            return false;
+        }
+        let Some(link) = self.link.borrow().clone() else { return false };
+        let (from, to) = match direction {
+            Direction::Request => (&self.client, &link.descriptor),
+            Direction::Response => (&link.descriptor, &self.client),
+        };
+        let received = unblocked(from, |source| pipe.fill(source, unseen));
+        let sent = match received {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(1..)) => unblocked(to, |destination| pipe.pour(destination)),
+            Poll::Ready(_) => Poll::Pending,
+        };
+        self.report(direction, |exchange, state| {
+            let window = &mut window.borrow_mut();
+            pipe.report((received, sent), (exchange, direction), window, &mut state.worker);
+        });
+        true
+    }
+
     async fn read_client(&self, reader: &mut OwnedReadHalf<TcpStream>) {
+        if self.pass(Direction::Request) {
+            return;
+        }
         let spare = self.lend(&self.inbound);
         let handle = self.canceller.borrow().handle();
         self.reading.set(true);
@@ -386,6 +419,9 @@ impl Conn {
 
     #[expect(clippy::await_holding_refcell_ref, reason = "only this direction borrows the link's reader")]
     async fn read_link(&self) {
+        if self.pass(Direction::Response) {
+            return;
+        }
         let Some(link) = self.link.borrow().clone() else {
             return self.filled(Direction::Response, Err(io::ErrorKind::NotConnected.into()), &self.outbound);
         };

@@ -13,6 +13,7 @@ use homing_core::clock::Tick;
 use homing_core::gate::Permit;
 use homing_core::route::ListenerId;
 use homing_core::worker::{Control, Links, Phase, Wheel, Worker};
+use homing_shell::pipe::Pipe;
 use homing_shell::{
     Clock, Job, SWEEP, TICK, client_text, is_exhaustion, is_quiet, link_limits, prepare, slim,
 };
@@ -28,6 +29,8 @@ use crate::ring::Ring;
 /// What all tasks of one worker share. One thread: borrows are short and never held across an `await`.
 pub(crate) struct Shell {
     pub(crate) state: RefCell<State>,
+    /// Empty whenever nobody looks at it.
+    pub(crate) pipe: RefCell<Pipe>,
     pub(crate) clock: Clock,
     /// Whether somebody looks at milliseconds (the access log): clocks are then read on every turn of a connection. Else
     /// the time of the last tick is good enough for every deadline, and reading clocks would cost 2 % of a request.
@@ -114,6 +117,7 @@ pub fn run(mut job: Job, ring: Ring) -> io::Result<()> {
     let phase = Cell::new(Phase::Run);
     let shell = Rc::new(Shell {
         state: RefCell::new(state),
+        pipe: RefCell::default(),
         clock,
         precise,
         phase,

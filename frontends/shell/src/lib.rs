@@ -4,6 +4,7 @@
 //! Every stream socket, TCP or unix, is held as a [`std::net::TcpStream`]: reading, writing and shutting down are the same
 //! calls on the same kind of descriptor, so that a shell has one type of connection and not two.
 
+pub mod pipe;
 pub mod readiness;
 mod rooms;
 

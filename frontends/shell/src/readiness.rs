@@ -19,7 +19,7 @@
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -31,6 +31,7 @@ use homing_core::window::{Class, Window};
 use homing_core::worker::{Control, LinkKey, Links, Obtained, Phase, Wheel, Worker};
 use socket2::SockRef;
 
+use crate::pipe::Pipe;
 use crate::rooms::Rooms;
 use crate::{Clock, Job, SWEEP, TICK, connect, is_quiet, link_limits, reset_on_close};
 
@@ -49,6 +50,20 @@ pub trait Wire: AsFd {
 
     /// Writes the front of `from`.
     fn poll_write(&mut self, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Receives by `receive`, which says `WouldBlock` when nothing has come.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        receive: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>>;
+
+    /// Sends by `send`, which says `WouldBlock` when the stream takes nothing.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        send: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>>;
 
     /// What became of a connection that was begun.
     fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -80,6 +95,7 @@ pub struct Hub<S: Shell> {
     /// The shell's part.
     pub shell: S,
     links: Links<S::Wire>,
+    pipe: Pipe,
     wheel: Wheel,
     /// What connections hold while they are busy.
     rooms: Rooms<Busy<S::Wire>>,
@@ -188,6 +204,7 @@ impl<S: Shell> Hub<S> {
             worker,
             shell,
             links: Links::new(job.link_limits()),
+            pipe: Pipe::default(),
             wheel: Wheel::new(now),
             rooms: Rooms::new(),
             control: Arc::clone(&job.control),
@@ -505,6 +522,10 @@ impl<W: Wire> Busy<W> {
         if !wire.poll_readable(cx) {
             return false;
         }
+        let unseen = self.exchange.unseen(direction, window);
+        if hub.pipe.serves(unseen) {
+            return self.pass((direction, unseen), client, hub, cx);
+        }
         hub.worker.windows.lend(window);
         if window.spare_len() == 0 {
             // A read into nothing would look like the end of the stream.
@@ -516,6 +537,30 @@ impl<W: Wire> Busy<W> {
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
             Poll::Ready(Err(_)) => self.exchange.fill_failed(direction, window, &mut hub.worker),
         }
+        true
+    }
+
+    /// Passes on what has come of `unseen` bytes of a body, through the pipe.
+    fn pass<S: Shell<Wire = W>>(
+        &mut self,
+        (direction, unseen): (Direction, u64),
+        client: &mut W,
+        hub: &mut Hub<S>,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let Some(link) = &mut self.link else { return false };
+        let (from, to, window) = match direction {
+            Direction::Request => (client, &mut link.wire, &mut self.inbound),
+            Direction::Response => (&mut link.wire, client, &mut self.outbound),
+        };
+        let (pipe, exchange) = (&mut hub.pipe, &mut self.exchange);
+        let received = from.poll_receive(cx, |source| pipe.fill(&source, unseen));
+        let sent = match received {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(1..)) => to.poll_send(cx, |destination| pipe.pour(&destination)),
+            Poll::Ready(_) => Poll::Pending,
+        };
+        pipe.report((received, sent), (exchange, direction), window, &mut hub.worker);
         true
     }
 

@@ -61,12 +61,31 @@ impl Exchange {
             window.consume(count);
         }
         self.request_progress(worker);
+        self.request_may_be_sent(worker);
+    }
+
+    /// At once: the response may be looked at before the request is asked for its next step.
+    fn request_may_be_sent(&mut self, worker: &mut Worker) {
         if self.inbound.cleared == 0
             && self.inbound.body.is_done()
             && self.machine.request() == RequestState::Body
         {
-            // At once: the response may be looked at before the request is asked for its next step.
             self.request_is_sent(worker);
+        }
+    }
+
+    /// Bytes of a body went past the window.
+    pub(in crate::exchange) fn went_past(&mut self, direction: Direction, count: usize, worker: &mut Worker) {
+        match direction {
+            Direction::Request => {
+                self.inbound.pass(count);
+                self.request_progress(worker);
+                self.request_may_be_sent(worker);
+            }
+            Direction::Response => {
+                self.outbound.pass(count);
+                self.response_progress(worker);
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use homing_core::token::decode_sse;
 use homing_core::worker::Phase;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use rig::{Client, Proxy, Run, Upstream, snapshot, with_session_in_streams};
+use rig::{Client, Proxy, Run, Upstream, long, snapshot, with_session_in_streams};
 
 /// Makes a test of every scenario.
 macro_rules! every_scenario {
@@ -37,6 +37,13 @@ macro_rules! every_scenario {
             a_slow_request_head_is_408, a_slow_response_is_504, an_idle_connection_is_closed,
             empty_lines_keep_no_connection,
             a_connection_that_is_never_made_is_503, a_wait_for_a_full_host_ends,
+            a_long_body_comes_whole_to_a_slow_reader, a_long_body_comes_whole_to_a_slow_host,
+            bytes_behind_a_long_body_belong_to_the_next_request, bytes_behind_a_long_response_reach_nobody,
+            a_long_body_comes_whole_to_an_old_client,
+            a_long_response_that_breaks_off_is_reset, a_long_response_that_stands_still_is_reset,
+            a_long_response_that_nobody_reads_is_given_up,
+            a_client_that_leaves_inside_a_long_body_ends_its_request,
+            a_client_that_leaves_inside_a_long_response_ends_it, a_drain_lets_a_long_response_finish,
             running_out_of_descriptors_is_survived, a_request_is_sent_again_while_its_body_is_awaited
         }
     };
@@ -124,6 +131,146 @@ pub fn a_slow_reader_gets_everything(run: Run) {
     for _ in 0..16 {
         assert_eq!(slow.response().body.len(), 1 << 20);
     }
+}
+
+/// A request with [`long`] as its body, and more field lines.
+fn long_post(fields: &str) -> Vec<u8> {
+    let body = long();
+    let head = format!("POST / HTTP/1.1\r\nhost: test\r\n{fields}content-length: {}\r\n\r\n", body.len());
+    [head.into_bytes(), body].concat()
+}
+
+pub fn a_long_body_comes_whole_to_a_slow_reader(run: Run) {
+    let (mut proxy, _upstream) = pair(run);
+    let mut slow = proxy.client();
+    // More than the sockets hold.
+    for _ in 0..4 {
+        slow.send("GET /long HTTP/1.1\r\nhost: test\r\n\r\n");
+    }
+    assert_eq!(proxy.client().get("/").status(), "200");
+    for _ in 0..4 {
+        assert!(slow.response().body == long(), "a long body was changed on its way");
+    }
+    drop(slow);
+    assert_eq!(proxy.ended(Ending::Complete), 5);
+}
+
+pub fn a_long_body_comes_whole_to_a_slow_host(run: Run) {
+    let (mut proxy, upstream) = pair(run);
+    let mut client = proxy.client();
+    let mut sender = client.sender();
+    let sends = std::thread::spawn(move || sender.send(long_post("x-slow: 1\r\n")));
+    assert_eq!(upstream.hear(), "slow");
+    assert_eq!(proxy.client().get("/").status(), "200");
+    upstream.go();
+    assert!(client.response().body == long(), "a long body was changed on its way");
+    sends.join().unwrap();
+    drop(client);
+    assert_eq!(proxy.ended(Ending::Complete), 2);
+}
+
+pub fn bytes_behind_a_long_body_belong_to_the_next_request(run: Run) {
+    let (proxy, _upstream) = pair(run);
+    let mut client = proxy.client();
+    let mut bytes = long_post("");
+    bytes.extend_from_slice(b"POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nnext");
+    let mut sender = client.sender();
+    let sends = std::thread::spawn(move || sender.send(bytes));
+    assert!(client.response().body == long(), "a long body was changed on its way");
+    assert_eq!(client.response().body, b"next");
+    sends.join().unwrap();
+}
+
+pub fn bytes_behind_a_long_response_reach_nobody(run: Run) {
+    let (proxy, upstream) = pair(run);
+    let mut client = proxy.client();
+    assert!(client.get("/beyond").body == long(), "a long body was changed on its way");
+    let next = client.get("/");
+    assert_eq!((next.status(), next.field("x-link")), ("200", Some("2")));
+    assert_eq!(upstream.hear(), "end of 1");
+}
+
+pub fn a_long_body_comes_whole_to_an_old_client(run: Run) {
+    let (proxy, _upstream) = pair(run);
+    let mut client = proxy.client();
+    client.send("GET /long HTTP/1.0\r\nhost: test\r\n\r\n");
+    assert!(client.response().body == long(), "a long body was changed on its way");
+    assert_eq!(client.rest().unwrap(), b"");
+}
+
+pub fn a_long_response_that_breaks_off_is_reset(run: Run) {
+    let (mut proxy, _upstream) = pair(run);
+    let mut client = proxy.client();
+    client.send("GET /half HTTP/1.1\r\nhost: test\r\nx-cut: 1\r\n\r\n");
+    client.head();
+    if let Ok(rest) = client.rest() {
+        panic!("the end came without a reset after {} bytes", rest.len());
+    }
+    assert_eq!(proxy.ended(Ending::UpstreamReset), 1);
+}
+
+/// Long enough for a machine with other things to do.
+const STILL: Duration = Duration::from_millis(400);
+
+pub fn a_long_response_that_stands_still_is_reset(run: Run) {
+    let (mut proxy, upstream) = limited(run, Limits { body_idle_timeout: STILL, ..Limits::default() });
+    let mut client = proxy.client();
+    client.send("GET /half HTTP/1.1\r\nhost: test\r\n\r\n");
+    client.head();
+    let half = long().len() / 2;
+    assert!(client.take(half) == long()[..half], "a long body was changed on its way");
+    assert_eq!(upstream.hear(), "/half");
+    assert!(client.rest().is_err(), "a body that stands still ends with a reset");
+    assert_eq!(proxy.ended(Ending::UpstreamTimeout), 1);
+}
+
+pub fn a_long_response_that_nobody_reads_is_given_up(run: Run) {
+    let (mut proxy, upstream) = limited(run, Limits { body_idle_timeout: STILL, ..Limits::default() });
+    let mut client = proxy.client();
+    for _ in 0..8 {
+        client.send("GET /long HTTP/1.1\r\nhost: test\r\n\r\n");
+    }
+    assert_eq!(upstream.hear(), "end of 1");
+    assert_eq!(proxy.ended(Ending::ClientTimeout), 1);
+}
+
+pub fn a_client_that_leaves_inside_a_long_body_ends_its_request(run: Run) {
+    let (mut proxy, upstream) = pair(run);
+    let mut client = proxy.client();
+    let post = long_post("");
+    client.send(&post[..post.len() / 2]);
+    drop(client);
+    assert_eq!(upstream.hear(), "end of 1");
+    assert_eq!(proxy.ended(Ending::ClientLeft), 1);
+}
+
+pub fn a_client_that_leaves_inside_a_long_response_ends_it(run: Run) {
+    let (mut proxy, upstream) = pair(run);
+    let mut client = proxy.client();
+    client.send("GET /half HTTP/1.1\r\nhost: test\r\n\r\n");
+    client.head();
+    client.take(1 << 20);
+    drop(client);
+    assert_eq!(upstream.hear(), "/half");
+    upstream.go();
+    assert_eq!(upstream.hear(), "end of 1");
+    assert_eq!(proxy.ended(Ending::ClientLeft), 1);
+}
+
+pub fn a_drain_lets_a_long_response_finish(run: Run) {
+    let (mut proxy, upstream) = pair(run);
+    let mut client = proxy.client();
+    client.send("GET /half HTTP/1.1\r\nhost: test\r\n\r\n");
+    client.head();
+    let half = long().len() / 2;
+    assert!(client.take(half) == long()[..half], "a long body was changed on its way");
+    assert_eq!(upstream.hear(), "/half");
+    proxy.control.advance(Phase::Drain);
+    upstream.go();
+    assert!(client.take(half) == long()[half..], "a long body was changed on its way");
+    assert_eq!(client.rest().unwrap(), b"");
+    proxy.join();
+    assert_eq!(proxy.ended(Ending::Complete), 1);
 }
 
 pub fn a_head_response_has_no_body(run: Run) {
@@ -420,6 +567,10 @@ pub fn a_unix_socket_is_a_host(run: Run) {
     for body in ["over", "a", "unix socket"] {
         assert_eq!(client.post("/", body.as_bytes()).body, body.as_bytes());
     }
+    let mut sender = client.sender();
+    let sends = std::thread::spawn(move || sender.send(long_post("")));
+    assert!(client.response().body == long(), "a long body was changed on its way");
+    sends.join().unwrap();
     std::fs::remove_file(path).unwrap();
 }
 

@@ -162,6 +162,11 @@ impl Client {
         self.stream.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
+    /// The same connection, for a thread that sends while this one receives.
+    pub fn sender(&self) -> Self {
+        Self::new(self.stream.get_ref().try_clone().unwrap())
+    }
+
     pub fn shutdown(&mut self) {
         self.stream.get_mut().shutdown(Shutdown::Write).unwrap();
     }
@@ -294,6 +299,10 @@ impl Served {
                     break;
                 }
             }
+            if head.contains("\r\nx-slow: ") {
+                self.tell("slow");
+                self.wait();
+            }
             let Ok(body) = read_body(&mut self.stream, &head, false) else { break };
             if !self.answer(&Message { head, body }) {
                 break;
@@ -335,6 +344,25 @@ impl Served {
                 return false;
             }
             "/big" => self.reply(&vec![b'x'; 1 << 20]),
+            "/long" => self.reply(&long()),
+            "/beyond" => {
+                self.reply(&long());
+                self.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            }
+            "/half" => {
+                let (body, link) = (long(), self.number);
+                let (first, second) = body.split_at(body.len() / 2);
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nx-link: {link}\r\ncontent-length: {}\r\n\r\n", body.len());
+                self.write(head.as_bytes());
+                self.write(first);
+                self.tell("/half");
+                if request.head.contains("\r\nx-cut: ") {
+                    return false;
+                }
+                self.wait();
+                self.write(second);
+            }
             "/then-close" => {
                 self.reply(b"the last one");
                 return false;
@@ -410,6 +438,11 @@ impl Served {
 }
 
 const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+
+/// A body of which no two parts are alike, longer than any window and any pipe.
+pub fn long() -> Vec<u8> {
+    (0_u32..1 << 20).flat_map(u32::to_le_bytes).collect()
+}
 
 /// A head in lower case; `None`: the connection ended before it.
 fn read_head(stream: &mut impl BufRead) -> Option<String> {
