@@ -4,8 +4,9 @@
 
 mod exchange;
 mod hosts;
+mod log;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(core, hosts::find, exchange::lookup, exchange::whole);
+criterion_group!(core, hosts::find, exchange::lookup, exchange::whole, log::line);
 criterion_main!(core);
