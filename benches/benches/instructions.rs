@@ -7,6 +7,7 @@ use std::hint::black_box;
 use gungraun::prelude::*;
 use homing_benches::exchange::{Carries, Exchanged};
 use homing_benches::hosts::Hosts;
+use homing_benches::log::Logged;
 use homing_benches::lookup::Lookups;
 use homing_core::affinity::Verdict;
 use homing_core::hosts::{Cluster, HostId};
@@ -73,5 +74,20 @@ fn lookup(lookups: &'static Lookups) -> Option<Verdict> {
     lookups.find(black_box(b"/a?x"), black_box(Lookups::now()))
 }
 
-library_benchmark_group!(name = core, benchmarks = [cluster_find, lookup, exchange]);
+fn logged() -> &'static mut Logged {
+    Box::leak(Box::default())
+}
+
+/// Likewise.
+fn are_two_lines(bytes: &'static [u8]) {
+    assert_eq!(bytes.iter().filter(|&&byte| byte == b'\n').count(), 2, "no line was added");
+}
+
+#[library_benchmark]
+#[bench::line(setup = logged, teardown = are_two_lines)]
+fn log(logged: &'static mut Logged) -> &'static [u8] {
+    logged.line(black_box(b"GET"), black_box(b"/catalogue/items?page=3&sort=price"))
+}
+
+library_benchmark_group!(name = core, benchmarks = [cluster_find, lookup, exchange, log]);
 main!(library_benchmark_groups = core);

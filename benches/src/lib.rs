@@ -3,4 +3,5 @@
 
 pub mod exchange;
 pub mod hosts;
+pub mod log;
 pub mod lookup;

@@ -23,11 +23,11 @@ use homing_core::exchange::machine::{RequestState, ResponseState, Trace};
 use homing_core::exchange::{Dial, Dialed, Direction, Exchange, LinkOrder, Over, Step};
 use homing_core::hosts::HostCell;
 use homing_core::limits::Limits;
-use homing_core::log::{LogSink, Record};
+use homing_core::log::{Clip, LogSink, Record, TARGET_KEPT};
 use homing_core::rng::Rng;
 use homing_core::route::ListenerId;
 use homing_core::snapshot::Snapshot;
-use homing_core::stats::Counters;
+use homing_core::stats::{Counters, Outcome};
 use homing_core::window::Window;
 use homing_core::worker::{LinkKey, LinkLimits, Links, Obtained, Worker};
 
@@ -99,7 +99,7 @@ pub struct Lab {
     upstream: Box<dyn Upstream>,
     requests: Vec<(String, Request)>,
     woken: BTreeSet<u32>,
-    log: Arc<Mutex<Vec<Record>>>,
+    log: Arc<Mutex<Vec<Logged>>>,
     next_sweep: Tick,
     /// Wall time at tick zero.
     epoch: u64,
@@ -150,11 +150,21 @@ enum Stage {
     Connecting(u32),
 }
 
-struct Sink(Arc<Mutex<Vec<Record>>>);
+/// What is kept of a record.
+#[derive(Clone, Copy, Debug)]
+pub struct Logged {
+    /// The facts.
+    pub outcome: Outcome,
+    /// The target as the log has it.
+    pub target: Clip<TARGET_KEPT>,
+}
+
+struct Sink(Arc<Mutex<Vec<Logged>>>);
 
 impl LogSink for Sink {
-    fn push(&mut self, record: Record) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    fn push(&mut self, record: &Record<'_>) {
+        let logged = Logged { outcome: *record.outcome, target: Clip::new(record.target) };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(logged);
     }
 
     fn flush(&mut self) {}
@@ -369,7 +379,7 @@ impl Lab {
     }
 
     /// What was recorded so far, one for each request.
-    pub fn outcomes(&self) -> Vec<Record> {
+    pub fn outcomes(&self) -> Vec<Logged> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -265,11 +265,11 @@ impl Lane {
         *held(&self.stage) = Stage { behaviour: vector.upstream_behaviour.clone(), ..Stage::default() };
         let setup = setup::prepare(vector).unwrap();
         let counted = setup.is_counted(run::session_of(vector, &setup));
-        let records: Arc<Mutex<Vec<Record>>> = Arc::default();
+        let outcomes: Arc<Mutex<Vec<Outcome>>> = Arc::default();
         let embedding = Embedding {
             clock: Clock::fixed(UnixSecs::new(vector.now)),
             seed: run::seed(vector),
-            log: Box::new(Sink(Arc::clone(&records))),
+            log: Box::new(Sink(Arc::clone(&outcomes))),
         };
         let snapshot = Arc::into_inner(setup.snapshot).unwrap();
         let service = Service::embedded_with(settings(snapshot, runtime), embedding)?;
@@ -289,9 +289,9 @@ impl Lane {
         // All records are there once the worker has ended.
         service.end();
         let broken = std::mem::take(&mut held(&self.stage).broken);
-        let records = std::mem::take(&mut *held(&records));
-        if !broken.is_empty() || records.len() != answers.len() {
-            return Ok(Err(format!("{} records of {} requests; {broken:?}", records.len(), answers.len())));
+        let outcomes = std::mem::take(&mut *held(&outcomes));
+        if !broken.is_empty() || outcomes.len() != answers.len() {
+            return Ok(Err(format!("{} records of {} requests; {broken:?}", outcomes.len(), answers.len())));
         }
         let counters = counted.then(|| {
             let count =
@@ -299,7 +299,7 @@ impl Lane {
             let counts = EnvoyCounter::ALL.map(|which| (which.as_str(), count(which)));
             counts.into_iter().filter(|(_, count)| *count > 0).collect()
         });
-        let repeats = answers.into_iter().zip(records).map(|(answer, record)| repeat(answer, record.outcome));
+        let repeats = answers.into_iter().zip(outcomes).map(|(answer, outcome)| repeat(answer, outcome));
         Ok(Ok(Run { repeats: repeats.collect(), counters, is_immediate: true }))
     }
 }
@@ -326,12 +326,12 @@ fn settings(snapshot: Snapshot, runtime: Runtime) -> Settings {
     }
 }
 
-/// Keeps all records.
-struct Sink(Arc<Mutex<Vec<Record>>>);
+/// Keeps the outcomes of all records.
+struct Sink(Arc<Mutex<Vec<Outcome>>>);
 
 impl LogSink for Sink {
-    fn push(&mut self, record: Record) {
-        held(&self.0).push(record);
+    fn push(&mut self, record: &Record<'_>) {
+        held(&self.0).push(*record.outcome);
     }
 
     fn flush(&mut self) {}

@@ -1,9 +1,14 @@
-//! The access log's fast side: one fixed record per request. Where records go is the program's business.
+//! The access log's fast side: one record per request, and in [`json`] the line that it makes. Where lines go is the
+//! program's business.
+
+pub mod json;
 
 use crate::clock::UnixSecs;
 use crate::route::ListenerId;
 use crate::stats::Outcome;
 
+/// Bytes of the method that are logged.
+pub const METHOD_KEPT: usize = 16;
 /// Bytes of the request target that are logged.
 pub const TARGET_KEPT: usize = 112;
 /// Bytes of an address text that are logged.
@@ -12,15 +17,15 @@ pub const ADDRESS_KEPT: usize = 64;
 /// Takes the records of one worker. Must neither block nor allocate.
 pub trait LogSink: Send {
     /// Takes one record.
-    fn push(&mut self, record: Record);
+    fn push(&mut self, record: &Record<'_>);
 
     /// Hands over what was taken so far. Called on every tick of the worker.
     fn flush(&mut self);
 }
 
-/// One request, as the log gets it.
+/// One request, as the log gets it. The texts are borrowed: whoever wants them later writes them down, once.
 #[derive(Clone, Copy, Debug)]
-pub struct Record {
+pub struct Record<'r> {
     /// When the request ended.
     pub at: UnixSecs,
     /// Milliseconds from the first byte of the request to the last of the response.
@@ -28,19 +33,19 @@ pub struct Record {
     /// Which listener took it.
     pub listener: ListenerId,
     /// The facts.
-    pub outcome: Outcome,
+    pub outcome: &'r Outcome,
     /// Request body bytes passed on.
     pub received: u64,
     /// Response body bytes passed on.
     pub sent: u64,
-    /// The method as received.
-    pub method: Clip<16>,
+    /// The method as received, cut at [`METHOD_KEPT`] bytes.
+    pub method: &'r [u8],
     /// The target as received, cut at [`TARGET_KEPT`] bytes.
-    pub target: Clip<TARGET_KEPT>,
-    /// The client's address.
-    pub client: Clip<ADDRESS_KEPT>,
-    /// The upstream host's address text; empty: none was chosen.
-    pub upstream: Clip<ADDRESS_KEPT>,
+    pub target: &'r [u8],
+    /// The client's address, cut at [`ADDRESS_KEPT`] bytes.
+    pub client: &'r [u8],
+    /// The upstream host's address text, cut at [`ADDRESS_KEPT`] bytes; empty: none was chosen.
+    pub upstream: &'r [u8],
 }
 
 /// At most `N` bytes, held by value.

@@ -4,8 +4,17 @@
 
 mod exchange;
 mod hosts;
+mod log;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(core, hosts::find, hosts::flip, hosts::publish, exchange::lookup, exchange::whole);
+criterion_group!(
+    core,
+    hosts::find,
+    hosts::flip,
+    hosts::publish,
+    exchange::lookup,
+    exchange::whole,
+    log::line
+);
 criterion_main!(core);

@@ -34,7 +34,7 @@ use crate::field::Status;
 use crate::hosts::{Host, HostRef};
 use crate::http1::{Method, Splicer, Version};
 use crate::limits::Limits;
-use crate::log::{ADDRESS_KEPT, Clip, Record, TARGET_KEPT};
+use crate::log::{ADDRESS_KEPT, Clip, METHOD_KEPT, Record, TARGET_KEPT};
 use crate::route::ListenerId;
 use crate::stats::{Ending, Outcome};
 use crate::window::Window;
@@ -183,7 +183,7 @@ impl Default for Asked {
 /// What the log wants to know; held only when there is a log.
 #[derive(Debug, Default)]
 struct Draft {
-    method: Clip<16>,
+    method: Clip<METHOD_KEPT>,
     target: Clip<TARGET_KEPT>,
 }
 
@@ -666,21 +666,22 @@ impl Exchange {
         if self.attempt.outcome.ending == Ending::Complete {
             self.attempt.outcome.ending = ending;
         }
-        let outcome = self.attempt.outcome;
-        worker.counters.record(&outcome);
+        let outcome = &self.attempt.outcome;
+        worker.counters.record(outcome);
         if let (Some(log), Some(draft)) = (worker.log.as_mut(), self.draft.as_deref()) {
             let host = outcome.host.and_then(|at| self.attempt.snapshot()?.host(at));
-            log.push(Record {
+            let upstream = host.map_or("", Host::address).as_bytes();
+            log.push(&Record {
                 at: worker.now.wall,
                 took_millis: worker.now.tick.since(self.started),
                 listener: self.listener,
                 outcome,
                 received: self.inbound.passed,
                 sent: self.outbound.passed,
-                method: draft.method,
-                target: draft.target,
-                client: self.client,
-                upstream: host.map(|host| Clip::new(host.address().as_bytes())).unwrap_or_default(),
+                method: draft.method.as_bytes(),
+                target: draft.target.as_bytes(),
+                client: self.client.as_bytes(),
+                upstream: upstream.get(..ADDRESS_KEPT).unwrap_or(upstream),
             });
         }
     }

@@ -228,7 +228,7 @@ impl Conn {
     fn enter(&self, context: &Context<'_>) {
         let state = &mut *self.shell.state.borrow_mut();
         if self.shell.precise {
-            state.worker.now = self.shell.clock.now();
+            state.worker.now = self.shell.clock.now_by(self.shell.ahead.get());
         }
         let Some(slot) = state.slots.get_mut(self.key as usize) else { return };
         slot.waker.get_or_insert_with(|| context.waker().clone());

@@ -15,7 +15,7 @@ use homing_core::route::ListenerId;
 use homing_core::worker::{Control, Links, Phase, Wheel, Worker};
 use homing_shell::pipe::Pipe;
 use homing_shell::{
-    Clock, Job, SWEEP, TICK, client_text, is_exhaustion, is_quiet, link_limits, prepare, slim,
+    Ahead, Clock, Job, SWEEP, TICK, client_text, is_exhaustion, is_quiet, link_limits, prepare, slim,
 };
 use monoio::io::{CancelHandle, Canceller};
 use monoio::net::{TcpListener, TcpStream};
@@ -32,8 +32,10 @@ pub(crate) struct Shell {
     /// Empty whenever nobody looks at it.
     pub(crate) pipe: RefCell<Pipe>,
     pub(crate) clock: Clock,
-    /// Whether somebody looks at milliseconds (the access log): clocks are then read on every turn of a connection. Else
-    /// the time of the last tick is good enough for every deadline, and reading clocks would cost 2 % of a request.
+    /// The clocks' distance at the last tick.
+    pub(crate) ahead: Cell<Ahead>,
+    /// Whether somebody looks at milliseconds (the access log): a clock is then read on every turn of a connection. Else
+    /// the time of the last tick is good enough for every deadline, and reading both would cost 2 % of a request.
     pub(crate) precise: bool,
     pub(crate) phase: Cell<Phase>,
     control: Arc<Control>,
@@ -119,6 +121,7 @@ pub fn run(mut job: Job, ring: Ring) -> io::Result<()> {
         state: RefCell::new(state),
         pipe: RefCell::default(),
         clock,
+        ahead: Cell::new(clock.ahead()),
         precise,
         phase,
         control: Arc::clone(&job.control),
@@ -221,6 +224,7 @@ async fn housekeeping(shell: &Rc<Shell>, canceller: Canceller) {
     let mut deadline = Tick::NEVER;
     loop {
         monoio::time::sleep(TICK).await;
+        shell.ahead.set(shell.clock.ahead());
         let now = shell.clock.now();
         let mut state = shell.state.borrow_mut();
         state.worker.now = now;

@@ -57,6 +57,10 @@ pub struct Clock {
     fixed: Option<UnixSecs>,
 }
 
+/// How far the wall clock was ahead of the origin of the ticks when it was last read.
+#[derive(Clone, Copy, Debug)]
+pub struct Ahead(Duration);
+
 impl std::fmt::Debug for Job {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Job")
@@ -103,14 +107,32 @@ impl Clock {
 
     /// Both clocks.
     pub fn now(&self) -> Now {
-        let tick = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let wall = self.fixed.unwrap_or_else(|| {
-            // A wall clock before 1970 is a broken clock; every token is then far from its end.
-            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            UnixSecs::new(since.map_or(0, |since| since.as_secs()))
-        });
-        Now { tick: Tick::from_millis(tick), wall }
+        let wall = self.fixed.unwrap_or_else(|| UnixSecs::new(since_epoch().as_secs()));
+        Now { tick: tick(self.origin.elapsed()), wall }
     }
+
+    /// Both clocks by a reading of one, for whoever reads them often. `ahead` must be of the last tick or so, since the wall
+    /// clock can be set and runs at a pace of its own.
+    #[inline]
+    pub fn now_by(&self, Ahead(ahead): Ahead) -> Now {
+        let elapsed = self.origin.elapsed();
+        let wall = self.fixed.unwrap_or_else(|| UnixSecs::new(ahead.saturating_add(elapsed).as_secs()));
+        Now { tick: tick(elapsed), wall }
+    }
+
+    /// Reads both clocks for [`Clock::now_by`].
+    pub fn ahead(&self) -> Ahead {
+        Ahead(since_epoch().saturating_sub(self.origin.elapsed()))
+    }
+}
+
+fn tick(elapsed: Duration) -> Tick {
+    Tick::from_millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A wall clock before 1970 is a broken clock; every token is then far from its end.
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Gives back what `slab` has grown by and does not need any more. Costs next to nothing when there is nothing to give.
@@ -281,6 +303,19 @@ mod tests {
         let address = listener.local_addr().unwrap().as_socket().unwrap();
         let stream = connect(&Endpoint::Tcp(address)).unwrap();
         (listener, stream)
+    }
+
+    #[test]
+    fn one_clock_read_tells_what_both_say() {
+        let clock = Clock::start();
+        let ahead = clock.ahead();
+        let (before, by, after) = (clock.now(), clock.now_by(ahead), clock.now());
+        assert!((before.tick..=after.tick).contains(&by.tick));
+        // The wall clock may be slewed meanwhile, so by a second more or less.
+        let (earliest, latest) = (before.wall.get() - 1, after.wall.get() + 1);
+        assert!((earliest..=latest).contains(&by.wall.get()), "{before:?} {by:?} {after:?}");
+        let still = Clock::fixed(UnixSecs::new(7));
+        assert_eq!(still.now_by(still.ahead()).wall, UnixSecs::new(7));
     }
 
     #[test]

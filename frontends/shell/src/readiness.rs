@@ -515,7 +515,7 @@ impl<W: Wire> Busy<W> {
         cx: &mut Context<'_>,
     ) -> bool {
         let (wire, window) = match (direction, &mut self.link) {
-            (Direction::Request, _) => (client, &mut self.inbound),
+            (Direction::Request, _) => (&mut *client, &mut self.inbound),
             (Direction::Response, Some(link)) => (&mut link.wire, &mut self.outbound),
             (Direction::Response, None) => return false,
         };
@@ -749,7 +749,6 @@ mod tests {
     use homing_core::limits::BUSY_CONNECTIONS;
     use homing_core::stats::{Counters, Ending};
     use socket2::{Domain, Socket, Type};
-    use std::os::fd::BorrowedFd;
     use std::task::Waker;
 
     /// A client that has said something, or nothing. What is written to it is lost.
@@ -779,6 +778,22 @@ mod tests {
 
         fn poll_write(&mut self, _: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
             Poll::Ready(Ok(from.len()))
+        }
+
+        fn poll_receive(
+            &mut self,
+            _: &mut Context<'_>,
+            _: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_send(
+            &mut self,
+            _: &mut Context<'_>,
+            _: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
         }
 
         fn poll_connected(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {

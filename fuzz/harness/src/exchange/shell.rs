@@ -11,7 +11,7 @@ use homing_core::exchange::{Dial, Dialed, Direction, Exchange, LinkOrder, Over, 
 use homing_core::hosts::HostRef;
 use homing_core::log::{LogSink, Record};
 use homing_core::route::ListenerId;
-use homing_core::stats::Counters;
+use homing_core::stats::{Counters, Outcome};
 use homing_core::window::Window;
 use homing_core::worker::Worker;
 
@@ -59,18 +59,25 @@ pub(super) struct Shell {
     script: Source,
     dialing: Option<Dial>,
     next_dial: Dialed,
-    records: Arc<Mutex<Vec<Record>>>,
+    records: Arc<Mutex<Vec<Logged>>>,
     over: Option<Over>,
     leaves: bool,
     /// What need not be looked at goes past the windows.
     passes: bool,
 }
 
-struct Sink(Arc<Mutex<Vec<Record>>>);
+/// What is kept of a record.
+struct Logged {
+    outcome: Outcome,
+    method: Vec<u8>,
+}
+
+struct Sink(Arc<Mutex<Vec<Logged>>>);
 
 impl LogSink for Sink {
-    fn push(&mut self, record: Record) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    fn push(&mut self, record: &Record<'_>) {
+        let logged = Logged { outcome: *record.outcome, method: record.method.to_vec() };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(logged);
     }
 
     fn flush(&mut self) {}
@@ -435,7 +442,7 @@ impl Shell {
         let (mut rest, mut answered) = (self.to_client.as_slice(), 0);
         while !rest.is_empty() {
             let record = records.get(answered);
-            let to_head = record.is_some_and(|record| record.method.as_bytes() == b"HEAD");
+            let to_head = record.is_some_and(|record| record.method == b"HEAD");
             let progress = match read_response(rest, to_head, ended) {
                 Ok(progress) => progress,
                 Err(broken) => panic!("the client received {broken}: {}", rest.escape_ascii()),
