@@ -8,7 +8,8 @@
 //!                    └──────────── readable ─── rest: the socket ◀─────┘
 //! ```
 //!
-//! Reads wait in the ring. A write is tried at once, and goes through the ring when the socket is full (docs/decisions/0010).
+//! Reads wait in the ring. A write is tried at once, and goes through the ring when the socket is full, or when that has been
+//! found to cost less (`sends`, docs/decisions/0010).
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -36,6 +37,7 @@ use socket2::SockRef;
 
 use crate::lend::{Descriptor, Live, Spare};
 use crate::link::Link;
+use crate::sends::Way;
 use crate::shell::{Shell, State};
 
 /// `ECANCELED`: a read that was called back.
@@ -441,7 +443,7 @@ impl Conn {
         let Some(link) = self.link.borrow().clone() else {
             return self.sent(Direction::Request, Err(io::ErrorKind::NotConnected.into()), &self.inbound);
         };
-        let at_once = send_at_once(&link.descriptor, &self.inbound.borrow(), len);
+        let at_once = self.send_at_once(&link.descriptor, &self.inbound, len);
         if let Some(result) = at_once {
             return self.sent(Direction::Request, result, &self.inbound);
         }
@@ -457,7 +459,7 @@ impl Conn {
     }
 
     async fn write_client(&self, writer: &mut OwnedWriteHalf<TcpStream>, len: usize) {
-        let at_once = send_at_once(&self.client, &self.outbound.borrow(), len);
+        let at_once = self.send_at_once(&self.client, &self.outbound, len);
         if let Some(result) = at_once {
             return self.sent(Direction::Response, result, &self.outbound);
         }
@@ -465,6 +467,25 @@ impl Conn {
         let (result, live) = writer.write(live).await;
         self.returned(&self.outbound, live.window);
         self.sent(Direction::Response, result, &self.outbound);
+    }
+
+    /// Sends what the socket takes without waiting. `None`: it takes nothing now, or the ring is the cheaper way.
+    fn send_at_once(
+        &self,
+        socket: &Descriptor,
+        window: &RefCell<Window>,
+        len: usize,
+    ) -> Option<io::Result<usize>> {
+        self.shell.sends.set(self.shell.sends.get() + 1);
+        if self.shell.way.get() == Way::Ring {
+            return None;
+        }
+        let window = window.borrow();
+        let live = window.live();
+        match send_now(socket, live.get(..len).unwrap_or(live)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            result => Some(result),
+        }
     }
 
     /// Moves a window with room out of its place, to be lent.
@@ -656,14 +677,5 @@ impl Conn {
             }
             End::Over(Over::Close) | End::Rest { .. } => {}
         }
-    }
-}
-
-/// Sends what the socket takes without waiting. `None`: it takes nothing now.
-fn send_at_once(socket: &Descriptor, window: &Window, len: usize) -> Option<io::Result<usize>> {
-    let live = window.live();
-    match send_now(socket, live.get(..len).unwrap_or(live)) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-        result => Some(result),
     }
 }

@@ -9,6 +9,7 @@ mod connection;
 mod lend;
 mod link;
 mod ring;
+mod sends;
 mod shell;
 
 pub use ring::{Ring, RingError, probe};

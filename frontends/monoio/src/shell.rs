@@ -15,7 +15,8 @@ use homing_core::route::ListenerId;
 use homing_core::worker::{Control, Links, Phase, Wheel, Worker};
 use homing_shell::pipe::Pipe;
 use homing_shell::{
-    Ahead, Clock, Job, SWEEP, TICK, client_text, is_exhaustion, is_quiet, link_limits, prepare, slim,
+    Ahead, Clock, Job, SWEEP, TICK, client_text, cpu_nanos, is_exhaustion, is_quiet, link_limits, prepare,
+    slim,
 };
 use monoio::io::{CancelHandle, Canceller};
 use monoio::net::{TcpListener, TcpStream};
@@ -25,6 +26,7 @@ use socket2::Socket;
 use crate::connection;
 use crate::link::Link;
 use crate::ring::Ring;
+use crate::sends::{Sends, Way};
 
 /// What all tasks of one worker share. One thread: borrows are short and never held across an `await`.
 pub(crate) struct Shell {
@@ -32,6 +34,9 @@ pub(crate) struct Shell {
     /// Empty whenever nobody looks at it.
     pub(crate) pipe: RefCell<Pipe>,
     pub(crate) clock: Clock,
+    /// How to send in this tick, and how much was sent in it.
+    pub(crate) way: Cell<Way>,
+    pub(crate) sends: Cell<u64>,
     /// The clocks' distance at the last tick.
     pub(crate) ahead: Cell<Ahead>,
     /// Whether somebody looks at milliseconds (the access log): a clock is then read on every turn of a connection. Else
@@ -120,6 +125,8 @@ pub fn run(mut job: Job, ring: Ring) -> io::Result<()> {
     let shell = Rc::new(Shell {
         state: RefCell::new(state),
         pipe: RefCell::default(),
+        way: Cell::new(Way::AtOnce),
+        sends: Cell::new(0),
         clock,
         ahead: Cell::new(clock.ahead()),
         precise,
@@ -222,8 +229,10 @@ async fn housekeeping(shell: &Rc<Shell>, canceller: Canceller) {
     let mut published = shell.control.published();
     let mut swept = Tick::default();
     let mut deadline = Tick::NEVER;
+    let mut sends = Sends::default();
     loop {
         monoio::time::sleep(TICK).await;
+        shell.way.set(sends.tick(shell.way.get(), shell.sends.take(), cpu_nanos()));
         shell.ahead.set(shell.clock.ahead());
         let now = shell.clock.now();
         let mut state = shell.state.borrow_mut();

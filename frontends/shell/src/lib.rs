@@ -147,6 +147,14 @@ pub const fn is_roomy(used: usize, capacity: usize) -> bool {
     capacity > ROOM_KEPT && used < capacity / 4
 }
 
+/// The CPU time that the calling thread has used, in nanoseconds.
+#[cfg(target_os = "linux")]
+pub fn cpu_nanos() -> u64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let whole = u64::try_from(spent.tv_sec).unwrap_or(0).saturating_mul(1_000_000_000);
+    whole.saturating_add(u64::try_from(spent.tv_nsec).unwrap_or(0))
+}
+
 /// Begins a non-blocking connection. Once the socket is writable, [`connected`] says what became of it.
 pub fn connect(endpoint: &Endpoint) -> io::Result<TcpStream> {
     let (domain, address) = match endpoint {
