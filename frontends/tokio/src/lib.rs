@@ -23,10 +23,10 @@ use std::time::Duration;
 use homing_core::gate::Permit;
 use homing_core::route::ListenerId;
 use homing_shell::readiness::{Conn, Driven, Hub, Shell, Wire};
-use homing_shell::{Job, TICK, accept, connected, is_roomy, prepare, slim};
+use homing_shell::{Job, TICK, accept, connected, is_roomy, prepare, receive_now, send_now, slim};
 use slab::Slab;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::Interest;
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::sleep;
 
@@ -45,6 +45,8 @@ pub fn run(job: Job) -> io::Result<()> {
 /// One worker. Only one task at a time uses its parts: never across an await.
 struct Shared {
     hub: RefCell<Hub<Tasks>>,
+    /// Whether somebody looks at milliseconds (the access log). Else the time of the last tick is good enough.
+    precise: bool,
     /// By key. Not in their tasks, which the runtime aligns to 128 bytes; boxed, they fit the gaps that this leaves.
     conns: RefCell<Slab<Box<Conn<Stream>>>>,
 }
@@ -70,8 +72,9 @@ struct Serve {
 
 async fn serve(mut job: Job) -> io::Result<()> {
     let listeners = std::mem::take(&mut job.listeners);
+    let precise = job.log.is_some();
     let hub = RefCell::new(Hub::new(&mut job, Tasks::default()));
-    let shared = Rc::new(Shared { hub, conns: RefCell::default() });
+    let shared = Rc::new(Shared { hub, precise, conns: RefCell::default() });
     let mut accepting: Vec<JoinHandle<()>> = Vec::with_capacity(listeners.len());
     for (id, socket) in listeners {
         prepare(&socket);
@@ -152,7 +155,9 @@ impl Future for Serve {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let (mut hub, mut conns) = (self.shared.hub.borrow_mut(), self.shared.conns.borrow_mut());
-        hub.read_clock();
+        if self.shared.precise {
+            hub.read_clock();
+        }
         hub.shell.remember(self.key, cx.waker());
         match conns.get_mut(self.key as usize).map(|conn| conn.drive(&mut hub, cx)) {
             Some(Driven::Waits) => Poll::Pending,
@@ -231,21 +236,52 @@ impl AsFd for Stream {
     }
 }
 
-/// The runtime's own polling methods take a short read or write as the last one, and keep the end of the stream in
-/// mind, where its `try_` methods would call the kernel once more.
+impl Stream {
+    /// Moves bytes, at most `whole`. As the runtime's own methods do, a short count is taken for the last one, which spares the
+    /// system call that would say so. They would go through the C library, though (see [`send_now`]).
+    fn moved(
+        &self,
+        interest: Interest,
+        whole: usize,
+        mut move_bytes: impl FnMut() -> io::Result<usize>,
+    ) -> Option<io::Result<usize>> {
+        let mut short = None;
+        let moved = self.0.try_io(interest, || match move_bytes()? {
+            count if (1..whole).contains(&count) => {
+                short = Some(count);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            count => Ok(count),
+        });
+        match (short, moved) {
+            (Some(count), _) => Some(Ok(count)),
+            (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
+            (None, moved) => Some(moved),
+        }
+    }
+}
+
 impl Wire for Stream {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> bool {
         self.0.poll_read_ready(cx).is_ready()
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(into);
-        ready!(Pin::new(&mut self.0).poll_read(cx, &mut buffer))?;
-        Poll::Ready(Ok(buffer.filled().len()))
+        loop {
+            ready!(self.0.poll_read_ready(cx))?;
+            if let Some(read) = self.moved(Interest::READABLE, into.len(), || receive_now(&self.0, into)) {
+                return Poll::Ready(read);
+            }
+        }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, from)
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            if let Some(written) = self.moved(Interest::WRITABLE, from.len(), || send_now(&self.0, from)) {
+                return Poll::Ready(written);
+            }
+        }
     }
 
     fn poll_receive(
