@@ -1,5 +1,5 @@
 #!/bin/sh
-# A short run of every target, after all seeds: about two minutes and a build. Fails when any target finds something.
+# A short run of every target, after all seeds: two minutes of fuzzing, shared by all processors, and a build. Fails when any target finds something.
 # SECONDS_EACH (default 10) sets the time for each target; as many run side by side as there are processors.
 set -eu
 

@@ -130,8 +130,8 @@ pub const fn is_token_byte(byte: u8) -> bool {
 
 /// Whether `name`, as received, is `known`, which is in lower case. Field names have no case (RFC 9110 §5.1).
 ///
-/// Eight bytes at a time, or four: what differs may only be the bit that makes a letter lower case. Where lengths are no
-/// multiple, the last bytes are looked at twice.
+/// Up to sixteen bytes are compared as two words, of four bytes or eight, which overlap: what differs may only be the bit that
+/// makes a letter lower case.
 #[inline]
 pub(crate) fn is_same_name(name: &[u8], known: &[u8]) -> bool {
     fn halves(bytes: &[u8]) -> Option<[u64; 2]> {
@@ -142,11 +142,11 @@ pub(crate) fn is_same_name(name: &[u8], known: &[u8]) -> bool {
         let (front, back) = (bytes.first_chunk::<8>()?, bytes.last_chunk::<8>()?);
         Some([front, back].map(|whole| u64::from_le_bytes(*whole)))
     }
+    debug_assert!(!known.iter().any(u8::is_ascii_uppercase), "a known name is in lower case");
     if name.len() != known.len() {
         return false;
     }
     let words = match known.len() {
-        0..4 => return name.eq_ignore_ascii_case(known),
         4..8 => halves(name).zip(halves(known)),
         8..=16 => wholes(name).zip(wholes(known)),
         _ => return name.eq_ignore_ascii_case(known),

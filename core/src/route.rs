@@ -216,6 +216,7 @@ pub struct FieldRules {
 impl RouteTable {
     /// The route for `host` (as in the `Host` field, port included or not) and `path` (without the query).
     pub fn find(&self, host: &[u8], path: &[u8]) -> Option<(RouteRef, &Route)> {
+        // One virtual host for every name, as most tables have: the host's name decides nothing.
         if let [only] = self.virtual_hosts.as_slice()
             && matches!(only.domains.as_slice(), [Domain::Any])
         {

@@ -25,7 +25,7 @@ pub(super) struct Flow {
     pub(super) cleared: usize,
     /// What is to come behind them.
     pub(super) body: Body,
-    /// Body bytes that were cleared so far, framing included.
+    /// Body bytes that were cleared or went past the window so far, framing included.
     pub(super) passed: u64,
     /// The sender said that this is its last message on the connection.
     pub(super) last: bool,

@@ -216,6 +216,7 @@ impl<'h> Survey<'h> {
     /// without looking at their bytes.
     #[inline(always)]
     pub(super) fn note(&mut self, name: &[u8], value: &'h [u8], tab: bool) {
+        // The lengths of the names in `note_some` and of the marks, and no others (`every_name_is_noted`).
         match name.len() {
             2 | 4 | 6 | 7 | 10 | 14 | 16 | 17 => self.note_some(name, value, tab),
             12 | 15 => self.marked |= begins_with_x(name),
@@ -223,6 +224,7 @@ impl<'h> Survey<'h> {
         }
     }
 
+    /// Takes note of one whose length is that of a name that matters.
     fn note_some(&mut self, name: &[u8], value: &'h [u8], tab: bool) {
         match name.len() {
             2 if is_same_name(name, b"te") => self.te(value),
@@ -442,7 +444,44 @@ fn is_folded(head: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::framing;
     use super::*;
+
+    #[test]
+    fn every_name_is_noted() {
+        let noted = |name: &str, value: &'static str| {
+            let mut survey = Survey::default();
+            survey.note(name.as_bytes(), value.as_bytes(), false);
+            survey
+        };
+        let none: fn(&Survey<'_>) -> bool = |survey| {
+            survey.connection == Connection::default()
+                && (survey.hosts, survey.host, survey.upgrade, survey.nominations) == (0, None, None, 0)
+                && !(survey.expect_continue || survey.date || survey.marked || survey.h2c)
+                && framing::measure(&survey.lengths, Version::Http11) == Ok(framing::Measure::Unstated)
+        };
+        for (name, value) in [
+            ("te", "trailers"),
+            ("host", "h"),
+            ("date", "x"),
+            ("expect", "100-continue"),
+            ("upgrade", "websocket"),
+            ("connection", "close"),
+            ("keep-alive", "5"),
+            ("content-length", "1"),
+            ("http2-settings", "x"),
+            ("proxy-connection", "x"),
+            ("transfer-encoding", "chunked"),
+            ("x-request-id", "x"),
+            ("x-forwarded-for", "x"),
+            ("x-forwarded-proto", "x"),
+        ] {
+            for name in [name.to_owned(), name.to_ascii_uppercase()] {
+                assert!(!none(&noted(&name, value)), "{name} is not noted");
+                assert!(none(&noted(&format!("{name}y"), value)) || name.starts_with(['x', 'X']), "{name}y");
+            }
+        }
+    }
 
     #[test]
     fn a_head_ends_with_its_first_empty_line() {

@@ -116,6 +116,7 @@ impl RequestHead<'_> {
 /// How many empty lines, of two bytes each, stand in front of the request line; at most [`EMPTY_LINES_MAX`], of which
 /// `skipped` were skipped already. RFC 9112 §2.2 has at least one skipped: old clients send one behind a body.
 pub fn leading_empty_lines(bytes: &[u8], skipped: usize) -> usize {
+    // Nearly always; the count below would say the same.
     if bytes.first() != Some(&b'\r') {
         return 0;
     }

@@ -73,8 +73,8 @@ fn in_short(rest: &[u8]) -> u64 {
     in_block(&block)
 }
 
-/// How many bytes from the front, counted in whole lanes up to the first that has another byte, are letters or `-`: those of
-/// nearly every field name.
+/// How many bytes from the front are letters or `-`, those of nearly every field name. Looks at whole lanes only: the last
+/// fifteen bytes may be left for the caller.
 #[inline(always)]
 pub(super) fn name_len(bytes: &[u8]) -> usize {
     until(bytes, odd_in_name)
@@ -120,7 +120,8 @@ fn odd_in_target(lane: u8x16) -> u32 {
     !visible & ALL | lane.simd_eq(u8x16::splat(b'#')).to_bitmask()
 }
 
-/// All bits of each byte from `least` to `most`: less `least`, others are larger than the range is wide.
+/// Sets all bits of each byte from `least` to `most`. Subtracting `least` makes what is below it large, so that one comparison
+/// does for both ends.
 #[inline(always)]
 fn in_range(lane: u8x16, least: u8, most: u8) -> u8x16 {
     let above = lane - u8x16::splat(least);

@@ -1,7 +1,7 @@
 //! When to ask the allocator for its free pages: after a crowd of connections has come or gone.
 //!
-//! A crowd leaves free memory between what stays, which the allocator keeps for itself. Asking for it costs milliseconds
-//! and page faults later, so it is done when there is much to get: the number of connections has changed a lot since the
+//! A crowd leaves free memory between what stays, which the allocator keeps for itself. Asking for it costs up to a
+//! millisecond, and page faults later, so it is done when there is much to get: the number of connections has changed a lot since the
 //! last time, and now stands still.
 //!
 //! ```text

@@ -8,8 +8,9 @@
 //!                    └──────────── readable ─── rest: the socket ◀─────┘
 //! ```
 //!
-//! Reads wait in the ring. A write is tried at once, and goes through the ring when the socket is full, or when that has been
-//! found to cost less (`sends`, docs/decisions/0010).
+//! Reads wait in the ring, but what has come of a long body goes past the window before one is begun (`Conn::pass`,
+//! docs/decisions/0012). A write is tried at once, and goes through the ring when the socket is full, or when that has been
+//! found to cost less (`sends`, docs/decisions/0013).
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -39,6 +40,10 @@ use crate::lend::{Descriptor, Live, Spare};
 use crate::link::Link;
 use crate::sends::Way;
 use crate::shell::{Shell, State};
+
+/// Passes of a long body in a row before a read goes through the ring, which waits once, so that other connections get their
+/// turn: 1 MiB at most.
+const PASSES: u32 = 16;
 
 /// `ECANCELED`: a read that was called back.
 const CANCELLED: i32 = 125;
@@ -73,6 +78,8 @@ struct Conn {
     inward_news: Cell<bool>,
     outward_news: Cell<bool>,
     resting: Cell<bool>,
+    /// Passes since a read last went through the ring.
+    passes: Cell<u32>,
     /// Windows that the kernel has.
     away: Cell<usize>,
 }
@@ -171,6 +178,7 @@ async fn busy(
         inward_news: Cell::new(true),
         outward_news: Cell::new(true),
         resting: Cell::new(false),
+        passes: Cell::new(0),
         away: Cell::new(0),
     };
     let (mut reader, mut writer) = stream.into_split();
@@ -377,6 +385,11 @@ impl Conn {
 
     /// Passes on what has come of a long body, past the window. False: nothing has.
     fn pass(&self, direction: Direction) -> bool {
+        let passes = self.passes.get();
+        if passes >= PASSES {
+            self.passes.set(0);
+            return false;
+        }
         let window = match direction {
             Direction::Request => &self.inbound,
             Direction::Response => &self.outbound,
@@ -397,6 +410,7 @@ impl Conn {
             Poll::Ready(Ok(1..)) => unblocked(to, |destination| pipe.pour(destination)),
             Poll::Ready(_) => Poll::Pending,
         };
+        self.passes.set(passes + 1);
         self.report(direction, |exchange, state| {
             let window = &mut window.borrow_mut();
             pipe.report((received, sent), (exchange, direction), window, &mut state.worker);

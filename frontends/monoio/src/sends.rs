@@ -1,7 +1,7 @@
 //! Which way of sending costs this machine less: at once, by a system call, or through the ring, together with the reads.
 //!
 //! Both are right, and processors, kernels and hypervisors differ: sending at once was measured 5 % cheaper on one machine
-//! and 9 % dearer on another (docs/decisions/0010). So a worker that has much to send tries both and keeps the cheaper:
+//! and 9 % dearer on another (docs/decisions/0013). So a worker that has much to send tries both and keeps the cheaper:
 //!
 //! ```text
 //!  little to send: at once, which is quicker ──much──▶ trial: tick by tick the other way ──▶ the cheaper one
@@ -28,7 +28,7 @@ pub(crate) enum Way {
 
 /// Finds the cheaper way by the CPU time that was spent per send.
 #[derive(Debug, Default)]
-pub(crate) struct Sends {
+pub(crate) struct Chooser {
     /// What the last trial has found.
     found: Option<Way>,
     /// Busy ticks for which that counts.
@@ -61,7 +61,7 @@ impl Way {
     }
 }
 
-impl Sends {
+impl Chooser {
     /// A tick is over: `sends` were made the `way` that was said last, and the thread has used `spent` nanoseconds of CPU
     /// time since it began. Says how to send in the next one.
     pub(crate) fn tick(&mut self, way: Way, sends: u64, spent: u64) -> Way {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     /// A worker that runs for `ticks`, with what a send costs each way; the ways it went.
-    fn run(sends: &mut Sends, ticks: u32, load: u64, cost: impl Fn(u32, Way) -> u64) -> Vec<Way> {
+    fn run(sends: &mut Chooser, ticks: u32, load: u64, cost: impl Fn(u32, Way) -> u64) -> Vec<Way> {
         let mut spent = sends.spent;
         let mut way = Way::AtOnce;
         let each = (0..ticks).map(|tick| {
@@ -130,7 +130,7 @@ mod tests {
         for (at_once, ring, cheaper) in
             [(5000, 4600, Way::Ring), (4600, 5000, Way::AtOnce), (5000, 5000, Way::AtOnce)]
         {
-            let ways = run(&mut Sends::default(), 100, 10_000, of(at_once, ring));
+            let ways = run(&mut Chooser::default(), 100, 10_000, of(at_once, ring));
             let (trial, rest) = ways.split_at(TRIAL as usize);
             let tried = trial.iter().filter(|&&way| way == Way::Ring).count();
             assert_eq!((trial[0], tried), (Way::AtOnce, TRIAL as usize / 2));
@@ -141,19 +141,19 @@ mod tests {
     #[test]
     fn a_machine_that_slows_down_meanwhile_makes_no_difference() {
         let slowing = |tick, way| of(5000, 4600)(tick, way) * (100 + u64::from(tick)) / 100;
-        let ways = run(&mut Sends::default(), 50, 10_000, slowing);
+        let ways = run(&mut Chooser::default(), 50, 10_000, slowing);
         assert_eq!(ways.last(), Some(&Way::Ring));
     }
 
     #[test]
     fn who_has_little_to_send_sends_at_once() {
-        let ways = run(&mut Sends::default(), 100, BUSY - 1, of(5000, 4600));
+        let ways = run(&mut Chooser::default(), 100, BUSY - 1, of(5000, 4600));
         assert!(ways.iter().all(|&way| way == Way::AtOnce));
     }
 
     #[test]
     fn what_was_found_outlives_a_pause_and_is_tried_again_later() {
-        let mut sends = Sends::default();
+        let mut sends = Chooser::default();
         run(&mut sends, 50, 10_000, of(5000, 4600));
         run(&mut sends, 50, 10, of(5000, 4600));
         let ways = run(&mut sends, KEPT + 100, 10_000, of(4600, 5000));

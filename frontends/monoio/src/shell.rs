@@ -26,16 +26,17 @@ use socket2::Socket;
 use crate::connection;
 use crate::link::Link;
 use crate::ring::Ring;
-use crate::sends::{Sends, Way};
+use crate::sends::{Chooser, Way};
 
 /// What all tasks of one worker share. One thread: borrows are short and never held across an `await`.
 pub(crate) struct Shell {
     pub(crate) state: RefCell<State>,
-    /// Empty whenever nobody looks at it.
+    /// The worker's pipe, empty between steps.
     pub(crate) pipe: RefCell<Pipe>,
     pub(crate) clock: Clock,
-    /// How to send in this tick, and how much was sent in it.
+    /// How to send in this tick.
     pub(crate) way: Cell<Way>,
+    /// Sends made in this tick, either way.
     pub(crate) sends: Cell<u64>,
     /// The clocks' distance at the last tick.
     pub(crate) ahead: Cell<Ahead>,
@@ -223,16 +224,17 @@ fn admit(shell: &Rc<Shell>, at: (ListenerId, Permit), stream: TcpStream, client:
     monoio::spawn(connection::serve(Rc::clone(shell), key, at, client, stream));
 }
 
-/// Every tick: clocks, timers, the control plane, the log; every second the link pool.
+/// Every tick: clocks, the way of sending, timers, the control plane, the log; every second the link pool, and memory to give
+/// back.
 async fn housekeeping(shell: &Rc<Shell>, canceller: Canceller) {
     let mut canceller = Some(canceller);
     let mut published = shell.control.published();
     let mut swept = Tick::default();
     let mut deadline = Tick::NEVER;
-    let mut sends = Sends::default();
+    let mut chooser = Chooser::default();
     loop {
         monoio::time::sleep(TICK).await;
-        shell.way.set(sends.tick(shell.way.get(), shell.sends.take(), cpu_nanos()));
+        shell.way.set(chooser.tick(shell.way.get(), shell.sends.take(), cpu_nanos()));
         shell.ahead.set(shell.clock.ahead());
         let now = shell.clock.now();
         let mut state = shell.state.borrow_mut();

@@ -5,7 +5,7 @@
 //!                    └────drain──▶ window         what the destination does not take
 //! ```
 //!
-//! All three happen at once, so that the pipe is empty whenever anything else does: one serves a worker, no connection waits
+//! All three happen in one step of a connection, so that the pipe is empty whenever anything else does: one serves a worker, no connection waits
 //! with bytes in it, and what a connection holds is as if there were none (docs/decisions/0012).
 
 use std::io;
@@ -172,4 +172,50 @@ fn open() -> io::Result<(OwnedFd, OwnedFd)> {
 #[cfg(not(target_os = "linux"))]
 fn splice(_: &impl AsFd, _: &impl AsFd, _: usize) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    fn pair() -> (UnixStream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (ours, theirs)
+    }
+
+    #[test]
+    fn bytes_go_through_and_what_is_not_taken_is_in_the_window() {
+        let ((source, mut sender), (destination, mut receiver)) = (pair(), pair());
+        let mut pipe = Pipe::default();
+        assert!(!pipe.serves(WORTH - 1) && pipe.serves(WORTH));
+        assert_eq!(pipe.fill(&source, WORTH).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        sender.write_all(b"abcdef").unwrap();
+        assert_eq!(pipe.fill(&source, 4).unwrap(), 4);
+        assert_eq!(pipe.pour(&destination).unwrap(), 4);
+        let mut taken = [0; 4];
+        receiver.read_exact(&mut taken).unwrap();
+        assert_eq!(&taken, b"abcd");
+        assert_eq!(pipe.fill(&source, WORTH).unwrap(), 2);
+        let (mut window, mut windows) = (Window::new(), WindowPool::default());
+        assert_eq!(pipe.drain(&mut window, &mut windows).unwrap(), 2);
+        window.commit(2);
+        assert_eq!((window.live(), pipe.held), (&b"ef"[..], 0));
+    }
+
+    #[test]
+    fn what_was_left_in_it_reaches_nobody_else() {
+        let (source, mut sender) = pair();
+        let mut pipe = Pipe::default();
+        assert!(pipe.serves(WORTH));
+        sender.write_all(b"of another").unwrap();
+        assert_eq!(pipe.fill(&source, WORTH).unwrap(), 10);
+        assert!(pipe.serves(WORTH));
+        assert_eq!(pipe.held, 0);
+        assert_eq!(pipe.fill(&source, WORTH).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let (destination, _receiver) = pair();
+        assert_eq!(pipe.pour(&destination).unwrap_or(0), 0, "nothing is in it");
+    }
 }

@@ -35,7 +35,7 @@ use crate::pipe::Pipe;
 use crate::rooms::Rooms;
 use crate::{Clock, Job, SWEEP, TICK, connect, is_quiet, link_limits, reset_on_close};
 
-/// Steps of one connection before the others get their turn: enough to pass 1 MiB through a large window.
+/// Steps of one connection before the others get their turn: enough to pass 1 MiB through a large window, or 2 MiB past it.
 const STEPS: u32 = 32;
 
 /// A non-blocking stream and what is known of its readiness. "Pending" means that the connection will be driven again
@@ -185,7 +185,7 @@ struct Link<W> {
 enum Dialing {
     /// There is none under way.
     No,
-    /// [`Conn::link`] is being made.
+    /// [`Busy::link`] is being made.
     Connecting,
     /// The connection stands in the host's queue.
     Waiting(LinkKey),

@@ -61,11 +61,12 @@ impl Exchange {
             window.consume(count);
         }
         self.request_progress(worker);
-        self.request_may_be_sent(worker);
+        self.note_whole_request(worker);
     }
 
-    /// At once: the response may be looked at before the request is asked for its next step.
-    fn request_may_be_sent(&mut self, worker: &mut Worker) {
+    /// The request is sent when its last byte was passed on. Said at once: the response may be looked at before the request is
+    /// asked for its next step.
+    fn note_whole_request(&mut self, worker: &mut Worker) {
         if self.inbound.cleared == 0
             && self.inbound.body.is_done()
             && self.machine.request() == RequestState::Body
@@ -80,7 +81,7 @@ impl Exchange {
             Direction::Request => {
                 self.inbound.pass(count);
                 self.request_progress(worker);
-                self.request_may_be_sent(worker);
+                self.note_whole_request(worker);
             }
             Direction::Response => {
                 self.outbound.pass(count);

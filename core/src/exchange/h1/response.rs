@@ -50,6 +50,7 @@ impl Exchange {
     }
 
     fn read_response(&mut self, window: &mut Window, worker: &mut Worker) -> Step {
+        // Asked before anything came: there is nothing to read.
         if window.live().is_empty() {
             return self.read_more_of_head(window, worker);
         }
