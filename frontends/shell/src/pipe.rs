@@ -174,8 +174,10 @@ fn splice(_: &impl AsFd, _: &impl AsFd, _: usize) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
+    #![cfg(target_os = "linux")]
+
     use super::*;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
