@@ -103,9 +103,9 @@ pub struct Dial {
     /// Whether it must be a new connection: a pooled one has just died.
     pub fresh: bool,
     /// Whether the held link must be looked at before it is used: this request cannot be sent again if the link
-    /// turns out to be dead (RFC 9110 §9.2.2), or the link was still for long enough that the host may have said
-    /// something on it that answers no request. A link from the pool is looked at in any case: such bytes would
-    /// reach another client.
+    /// turns out to be dead (RFC 9110 §9.2.2), or the host may have said something on it that answers no request: the link
+    /// was still for long enough, or nobody saw the end of the last response ([`Exchange::passed`]). A link from the pool
+    /// is looked at in any case: such bytes would reach another client.
     pub checked: bool,
 }
 
@@ -206,6 +206,9 @@ pub struct Exchange {
     rewind: bool,
     /// The held link, if any, was still for a while.
     stood: bool,
+    /// Bytes of the last response went past the window, and perhaps its end: what the host may have sent behind it, nobody has
+    /// seen.
+    unseen_end: bool,
     /// The connection may serve another request.
     persist: bool,
     /// The upstream link may serve another request.
@@ -272,6 +275,7 @@ impl Exchange {
             replayable: false,
             rewind: false,
             stood: false,
+            unseen_end: false,
             persist: true,
             link_persists: false,
             client_done: false,

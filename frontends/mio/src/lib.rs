@@ -326,23 +326,6 @@ impl Wire for Stream {
         }
     }
 
-    fn poll_receive(
-        &mut self,
-        _: &mut Context<'_>,
-        mut receive: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        if !self.readable {
-            return Poll::Pending;
-        }
-        match receive(self.socket.as_fd()) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.readable = false;
-                Poll::Pending
-            }
-            received => Poll::Ready(received),
-        }
-    }
-
     fn poll_send(
         &mut self,
         _: &mut Context<'_>,

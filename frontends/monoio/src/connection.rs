@@ -404,11 +404,10 @@ impl Conn {
             Direction::Request => (&self.client, &link.descriptor),
             Direction::Response => (&link.descriptor, &self.client),
         };
-        let received = unblocked(from, |source| pipe.fill(source, unseen));
-        let sent = match received {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(1..)) => unblocked(to, |destination| pipe.pour(destination)),
-            Poll::Ready(_) => Poll::Pending,
+        let Poll::Ready(received) = unblocked(from, |source| pipe.fill(source, unseen)) else { return false };
+        let sent = match &received {
+            Ok(1..) => unblocked(to, |destination| pipe.pour(destination)),
+            _ => Poll::Pending,
         };
         self.passes.set(passes + 1);
         self.report(direction, |exchange, state| {

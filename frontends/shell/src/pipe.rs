@@ -79,15 +79,14 @@ impl Pipe {
     /// nothing has not. What is still in the pipe goes into the `window`.
     pub fn report(
         &mut self,
-        (received, sent): (Poll<io::Result<usize>>, Poll<io::Result<usize>>),
+        (received, sent): (io::Result<usize>, Poll<io::Result<usize>>),
         (exchange, direction): (&mut Exchange, Direction),
         window: &mut Window,
         worker: &mut Worker,
     ) {
         match received {
-            Poll::Pending => {}
-            Poll::Ready(Ok(0)) => exchange.filled(direction, window, 0, worker),
-            Poll::Ready(Ok(received)) => {
+            Ok(0) => exchange.filled(direction, window, 0, worker),
+            Ok(received) => {
                 let sent = match sent {
                     Poll::Ready(Ok(sent)) => sent,
                     Poll::Ready(Err(error)) if !self.outlives(&error) => {
@@ -103,8 +102,8 @@ impl Pipe {
                     }
                 }
             }
-            Poll::Ready(Err(error)) if self.outlives(&error) => {}
-            Poll::Ready(Err(_)) => exchange.fill_failed(direction, window, worker),
+            Err(error) if self.outlives(&error) => {}
+            Err(_) => exchange.fill_failed(direction, window, worker),
         }
     }
 
@@ -175,9 +174,8 @@ fn splice(_: &impl AsFd, _: &impl AsFd, _: usize) -> io::Result<usize> {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
-    #![cfg(target_os = "linux")]
-
     use super::*;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;

@@ -51,13 +51,6 @@ pub trait Wire: AsFd {
     /// Writes the front of `from`.
     fn poll_write(&mut self, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>>;
 
-    /// Receives by `receive`, which says `WouldBlock` when nothing has come.
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        receive: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>>;
-
     /// Sends by `send`, which says `WouldBlock` when the stream takes nothing.
     fn poll_send(
         &mut self,
@@ -523,9 +516,14 @@ impl<W: Wire> Busy<W> {
             return false;
         }
         let unseen = self.exchange.unseen(direction, window);
-        if hub.pipe.serves(unseen) {
-            return self.pass((direction, unseen), client, hub, cx);
+        if hub.pipe.serves(unseen) && self.pass((direction, unseen), client, hub, cx) {
+            return true;
         }
+        let (wire, window) = match (direction, &mut self.link) {
+            (Direction::Request, _) => (client, &mut self.inbound),
+            (Direction::Response, Some(link)) => (&mut link.wire, &mut self.outbound),
+            (Direction::Response, None) => return false,
+        };
         hub.worker.windows.lend(window);
         if window.spare_len() == 0 {
             // A read into nothing would look like the end of the stream.
@@ -540,7 +538,8 @@ impl<W: Wire> Busy<W> {
         true
     }
 
-    /// Passes on what has come of `unseen` bytes of a body, through the pipe.
+    /// Passes on what has come of `unseen` bytes of a body, through the pipe. False: nothing has that the kernel would move (it
+    /// does not step over an urgent byte, say); a read tells.
     fn pass<S: Shell<Wire = W>>(
         &mut self,
         (direction, unseen): (Direction, u64),
@@ -554,11 +553,11 @@ impl<W: Wire> Busy<W> {
             Direction::Response => (&mut link.wire, client, &mut self.outbound),
         };
         let (pipe, exchange) = (&mut hub.pipe, &mut self.exchange);
-        let received = from.poll_receive(cx, |source| pipe.fill(&source, unseen));
-        let sent = match received {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(1..)) => to.poll_send(cx, |destination| pipe.pour(&destination)),
-            Poll::Ready(_) => Poll::Pending,
+        let received = pipe.fill(from, unseen);
+        let sent = match &received {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Ok(1..) => to.poll_send(cx, |destination| pipe.pour(&destination)),
+            _ => Poll::Pending,
         };
         pipe.report((received, sent), (exchange, direction), window, &mut hub.worker);
         true
@@ -778,14 +777,6 @@ mod tests {
 
         fn poll_write(&mut self, _: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
             Poll::Ready(Ok(from.len()))
-        }
-
-        fn poll_receive(
-            &mut self,
-            _: &mut Context<'_>,
-            _: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
-        ) -> Poll<io::Result<usize>> {
-            Poll::Pending
         }
 
         fn poll_send(

@@ -284,20 +284,6 @@ impl Wire for Stream {
         }
     }
 
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut receive: impl FnMut(BorrowedFd<'_>) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_io(Interest::READABLE, || receive(self.0.as_fd())) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                received => return Poll::Ready(received),
-            }
-        }
-    }
-
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,

@@ -85,6 +85,7 @@ impl Exchange {
             }
             Direction::Response => {
                 self.outbound.pass(count);
+                self.unseen_end = true;
                 self.response_progress(worker);
             }
         }

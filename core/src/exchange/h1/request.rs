@@ -77,7 +77,8 @@ impl Exchange {
             self.attempt.begin(&worker.view);
             self.forget_last_request();
             self.owed = true;
-            self.stood = worker.now.tick.since(self.started) >= LOOK_AFTER_MILLIS;
+            let still = worker.now.tick.since(self.started) >= LOOK_AFTER_MILLIS;
+            self.stood = still || core::mem::take(&mut self.unseen_end);
             self.started = worker.now.tick;
             self.request_due = worker.now.tick.after(head_timeout);
             self.machine.move_request(RequestState::Head);

@@ -188,6 +188,13 @@ pub fn bytes_behind_a_long_response_reach_nobody(run: Run) {
     let next = client.get("/");
     assert_eq!((next.status(), next.field("x-link")), ("200", Some("2")));
     assert_eq!(upstream.hear(), "end of 1");
+    // In one piece with the body, of which more or less passes unseen.
+    for (link, length) in (2..).zip([20_000, 65_000, 65_536, 100_000, 131_072, 200_000, 250_000, 300_000]) {
+        let response = client.get(&format!("/beyond?{length}"));
+        assert!(response.body == long()[..length], "a long body was changed on its way");
+        assert_eq!(response.field("x-link"), Some(&*link.to_string()));
+    }
+    assert_eq!(client.get("/").field("x-link"), Some("10"));
 }
 
 pub fn a_long_body_comes_whole_to_an_old_client(run: Run) {

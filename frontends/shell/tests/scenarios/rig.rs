@@ -349,6 +349,13 @@ impl Served {
                 self.reply(&long());
                 self.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
             }
+            path if path.starts_with("/beyond?") => {
+                let length: usize = path.trim_start_matches("/beyond?").parse().unwrap();
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nx-link: {}\r\ncontent-length: {length}\r\n\r\n", self.number);
+                let stray = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstray";
+                self.write(&[head.as_bytes(), &long()[..length], stray].concat());
+            }
             "/half" => {
                 let (body, link) = (long(), self.number);
                 let (first, second) = body.split_at(body.len() / 2);
