@@ -192,9 +192,8 @@ pub fn bytes_behind_a_long_response_reach_nobody(run: Run) {
     for (link, length) in (2_u32..).zip([20_000, 65_000, 65_536, 100_000, 131_072, 200_000, 250_000, 300_000])
     {
         // The next request is there already, so that the link has not stood still when it is used again.
-        client.send(&format!(
-            "GET /beyond?{length} HTTP/1.1\r\nhost: test\r\n\r\nGET / HTTP/1.1\r\nhost: test\r\n\r\n"
-        ));
+        let next = "GET / HTTP/1.1\r\nhost: test\r\n\r\n";
+        client.send(format!("GET /beyond?{length} HTTP/1.1\r\nhost: test\r\n\r\n{next}"));
         let (response, next) = (client.response(), client.response());
         assert!(response.body == long()[..length], "a long body was changed on its way");
         assert_eq!(response.field("x-link"), Some(&*link.to_string()));
