@@ -78,7 +78,7 @@ fn logged() -> &'static mut Logged {
     Box::leak(Box::default())
 }
 
-/// Likewise.
+/// A line that was not written would be a cheap one.
 fn are_two_lines(bytes: &'static [u8]) {
     assert_eq!(bytes.iter().filter(|&&byte| byte == b'\n').count(), 2, "no line was added");
 }

@@ -11,7 +11,7 @@ use crate::stats::Stream;
 const ESCAPED: usize = 6;
 /// Most bytes of a line that are neither texts nor the listener's name: keys, numbers, reasons.
 const FRAME: usize = 512;
-/// Most bytes of `{"time":`, a number and what follows it.
+/// Most bytes of `{"time":` and a number, and some to spare.
 const OPENING: usize = 64;
 
 /// Writes the records of one worker as lines of JSON.

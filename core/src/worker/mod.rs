@@ -40,7 +40,7 @@ pub struct Worker {
     pub(crate) view: Rc<View>,
     pub(crate) rng: Rng,
     pub(crate) scratch: Scratch,
-    /// For event streams to come, so that a stream allocates only when there are more at once than ever.
+    /// For event streams to come, so that a stream allocates only when there are more at once than there were lately.
     pub(crate) splicers: Spares<Box<Splicer>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) log: Option<Box<dyn LogSink>>,

@@ -17,7 +17,8 @@ pub struct WindowPool {
     large: Spares<Box<[u8]>>,
     /// Buffers that connections hold.
     lent: usize,
-    /// Connections that are busy, if the shell says so: those that lend windows only while bytes are in them.
+    /// Busy connections, as the readiness shells keep it up to date. Zero where a wait takes a window (monoio): there
+    /// [`IDLE_WINDOWS`] decides.
     pub busy: usize,
 }
 

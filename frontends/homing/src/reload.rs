@@ -1,4 +1,5 @@
-//! Reading the configuration again: on SIGHUP, and when its files change.
+//! Reading the configuration again: on SIGHUP, and when its files change. The same thread does once a second what no worker
+//! should: it tells of pauses in accepting, and gives memory back after a crowd (`crowd`).
 //!
 //! A thread of its own does it, since names are resolved and that can take its time. Files are looked at by their
 //! metadata, once a period (`reload.watch`), rather than by the kernel's notices: a look follows symbolic links and

@@ -28,9 +28,9 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 /// How often a worker looks at its timers, at the control plane, and hands its log over.
 pub const TICK: Duration = Duration::from_millis(100);
-/// How often a worker looks for dead and aged links in its pool.
+/// How often a worker looks for dead and aged links in its pool, and gives back what a crowd has left behind.
 pub const SWEEP: Duration = Duration::from_secs(1);
-/// What grows with the number of connections and has room for so many is not shrunk.
+/// What grows with the number of connections is not shrunk while it has room for no more than so many.
 const ROOM_KEPT: usize = 1024;
 
 /// One worker's job, as the program hands it to a shell, which runs it on the calling thread.

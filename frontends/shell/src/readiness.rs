@@ -124,7 +124,7 @@ enum State {
     /// It waits for the client to speak, and not for ever.
     Rests {
         until: Tick,
-        /// What the exchange said of itself.
+        /// Empty lines skipped since the last request ([`Exchange::woken`]).
         empty_lines: usize,
     },
 }

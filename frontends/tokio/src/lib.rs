@@ -1,8 +1,8 @@
 //! Homing's shell on tokio: accept, connect, read, write, wait. No HTTP, no policy, no decision.
 //!
-//! One worker is one single-threaded runtime. Each connection is one task around the loop that readiness shells share;
-//! the worker's parts lie in a cell beside them. Timers and queues name connections by key, and `Tasks` knows
-//! whom to wake for a key:
+//! One worker is one single-threaded runtime. Each connection has a task, which only names it by its key: the connections lie in
+//! a slab beside the worker's parts (`Shared`), and the task runs the loop that readiness shells share. Timers and queues name
+//! connections by key too, and `Tasks` knows whom to wake for one:
 //!
 //! ```text
 //!  socket ready ──┐
@@ -54,7 +54,7 @@ struct Shared {
 /// Whom to wake.
 #[derive(Debug, Default)]
 struct Tasks {
-    /// By the connection's key; `None`: its task has not run yet and will.
+    /// By the connection's key; `None`: there is no such connection, or its task has not run yet and will.
     connections: Vec<Option<Waker>>,
     /// Tasks that accept and wait for room.
     accepting: Vec<Waker>,
