@@ -10,6 +10,7 @@ mod windows;
 
 pub use control::{Control, Phase};
 pub use links::{LinkKey, LinkLimits, Links, Obtained};
+pub use spares::{is_roomy, slim_behind};
 pub use view::View;
 pub use wheel::Wheel;
 pub use windows::WindowPool;

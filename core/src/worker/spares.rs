@@ -1,7 +1,25 @@
-//! Things kept for reuse: as many as were in use lately, within a bound.
+//! Things kept for reuse, as many as were in use lately, within a bound; and tables that give back what a crowd made them grow
+//! by.
 
 /// So many stay however long nobody needs them.
 const AT_HAND: usize = 4;
+/// What grows with the number of connections is not shrunk while it has room for no more than so many.
+const ROOM_KEPT: usize = 1024;
+
+/// Whether something with room for `capacity` things is worth shrinking when it has `used` of them: three quarters are unused.
+pub const fn is_roomy(used: usize, capacity: usize) -> bool {
+    capacity > ROOM_KEPT && used < capacity / 4
+}
+
+/// Gives back what `table` has grown by behind its last used item, for tables by connection key in which a key beyond the end
+/// is like an unused one. Leaves room for half as many again, so that a few more keys do not make it grow at once.
+pub fn slim_behind<T>(table: &mut Vec<T>, is_used: impl Fn(&T) -> bool) {
+    let used = table.iter().rposition(is_used).map_or(0, |last| last + 1);
+    table.truncate(used);
+    if is_roomy(used, table.capacity()) {
+        table.shrink_to(used + used / 2);
+    }
+}
 
 /// Things that wait to be used again, the most recently used last.
 #[derive(Debug)]

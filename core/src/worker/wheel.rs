@@ -5,14 +5,13 @@
 //! is *now* and sets the entry again. A deadline that moves away costs nothing; one that comes nearer moves the entry
 //! in constant time.
 
+use super::spares::slim_behind;
 use crate::clock::Tick;
 
 /// Milliseconds per slot: the granularity of every time-out.
 const SLOT_MILLIS: u64 = 64;
 const SLOTS: usize = 1024;
 const NONE: u32 = u32::MAX;
-/// Room for so many keys is kept.
-const ROOM_KEPT: usize = 1024;
 
 /// A wheel of `SLOTS` slots of `SLOT_MILLIS` each, with an entry per connection key.
 #[derive(Debug)]
@@ -101,12 +100,7 @@ impl Wheel {
 
     /// Gives back the room of keys that are not set any more, behind the last one that is. Called about once a second.
     pub fn slim(&mut self) {
-        let used = self.entries.iter().rposition(|entry| entry.due != u64::MAX).map_or(0, |last| last + 1);
-        self.entries.truncate(used);
-        if self.entries.capacity() > ROOM_KEPT && used < self.entries.capacity() / 4 {
-            // A few more keys should not make it grow at once.
-            self.entries.shrink_to(used + used / 2);
-        }
+        slim_behind(&mut self.entries, |entry| entry.due != u64::MAX);
     }
 
     /// When [`Wheel::expire`] is worth calling next: the end of the current slot, or `None` when nothing is set.

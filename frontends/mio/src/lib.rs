@@ -19,8 +19,9 @@ use std::time::Duration;
 
 use homing_core::clock::Tick;
 use homing_core::route::ListenerId;
+use homing_core::worker::{is_roomy, slim_behind};
 use homing_shell::readiness::{Conn, Driven, Hub, Shell, Wire};
-use homing_shell::{Job, accept, connected, is_roomy, prepare, receive_now, send_now, slim};
+use homing_shell::{Job, accept, connected, prepare, receive_now, send_now, slim};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Registry, Token};
@@ -260,12 +261,7 @@ impl Shell for Watch {
     }
 
     fn slim(&mut self) {
-        // A key beyond the last one that is queued is like one that is not.
-        let used = self.queued.iter().rposition(|&queued| queued).map_or(0, |last| last + 1);
-        self.queued.truncate(used);
-        if is_roomy(used, self.queued.capacity()) {
-            self.queued.shrink_to_fit();
-        }
+        slim_behind(&mut self.queued, |&queued| queued);
         if is_roomy(self.ready.len(), self.ready.capacity()) {
             self.ready.shrink_to_fit();
         }

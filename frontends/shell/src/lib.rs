@@ -19,7 +19,7 @@ use homing_core::hosts::Endpoint;
 use homing_core::log::LogSink;
 use homing_core::route::ListenerId;
 use homing_core::stats::Counters;
-use homing_core::worker::{Control, LinkLimits, Worker};
+use homing_core::worker::{Control, LinkLimits, Worker, is_roomy};
 #[cfg(target_os = "linux")]
 use rustix::net::SocketFlags;
 use rustix::net::{RecvFlags, SendFlags};
@@ -30,8 +30,6 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 pub const TICK: Duration = Duration::from_millis(100);
 /// How often a worker looks for dead and aged links in its pool, and gives back what a crowd has left behind.
 pub const SWEEP: Duration = Duration::from_secs(1);
-/// What grows with the number of connections is not shrunk while it has room for no more than so many.
-const ROOM_KEPT: usize = 1024;
 
 /// One worker's job, as the program hands it to a shell, which runs it on the calling thread.
 pub struct Job {
@@ -140,11 +138,6 @@ pub fn slim<T>(slab: &mut Slab<T>) {
     if is_roomy(slab.len(), slab.capacity()) {
         slab.shrink_to_fit();
     }
-}
-
-/// Whether something with room for `capacity` things is worth shrinking when it has `used` of them.
-pub const fn is_roomy(used: usize, capacity: usize) -> bool {
-    capacity > ROOM_KEPT && used < capacity / 4
 }
 
 /// The CPU time that the calling thread has used, in nanoseconds.

@@ -22,8 +22,9 @@ use std::time::Duration;
 
 use homing_core::gate::Permit;
 use homing_core::route::ListenerId;
+use homing_core::worker::slim_behind;
 use homing_shell::readiness::{Conn, Driven, Hub, Shell, Wire};
-use homing_shell::{Job, TICK, accept, connected, is_roomy, prepare, receive_now, send_now, slim};
+use homing_shell::{Job, TICK, accept, connected, prepare, receive_now, send_now, slim};
 use slab::Slab;
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -221,12 +222,7 @@ impl Shell for Tasks {
     }
 
     fn slim(&mut self) {
-        // A key beyond the last one that is known is like one that is not.
-        let used = self.connections.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        self.connections.truncate(used);
-        if is_roomy(used, self.connections.capacity()) {
-            self.connections.shrink_to_fit();
-        }
+        slim_behind(&mut self.connections, Option::is_some);
     }
 }
 
