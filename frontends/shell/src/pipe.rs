@@ -22,14 +22,21 @@ use rustix::io::Errno;
 const WORTH: u64 = 16 * 1024;
 
 /// A worker's pipe.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pipe {
-    /// Made when it is first needed; reader and writer.
+    /// Reader and writer; `None`: it could not be made, and is tried again when it is needed.
     ends: Option<(OwnedFd, OwnedFd)>,
     /// Bytes in it.
     held: usize,
     /// The system does not let us: some sandboxes do not.
     refused: bool,
+}
+
+impl Default for Pipe {
+    /// Made at once, so that how many descriptors a worker has does not depend on what passes.
+    fn default() -> Self {
+        Self { ends: open().ok(), held: 0, refused: false }
+    }
 }
 
 impl Pipe {
