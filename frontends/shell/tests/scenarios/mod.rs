@@ -39,7 +39,7 @@ macro_rules! every_scenario {
             a_connection_that_is_never_made_is_503, a_wait_for_a_full_host_ends,
             a_long_body_comes_whole_to_a_slow_reader, a_long_body_comes_whole_to_a_slow_host,
             bytes_behind_a_long_body_belong_to_the_next_request, bytes_behind_a_long_response_reach_nobody,
-            a_long_body_comes_whole_to_an_old_client,
+            an_urgent_byte_does_not_stall_a_long_response, a_long_body_comes_whole_to_an_old_client,
             a_long_response_that_breaks_off_is_reset, a_long_response_that_stands_still_is_reset,
             a_long_response_that_nobody_reads_is_given_up,
             a_client_that_leaves_inside_a_long_body_ends_its_request,
@@ -200,6 +200,12 @@ pub fn bytes_behind_a_long_response_reach_nobody(run: Run) {
         assert_eq!((next.body.as_slice(), next.field("x-link")), (&b""[..], Some(&*(link + 1).to_string())));
     }
     assert_eq!(client.get("/").field("x-link"), Some("10"));
+}
+
+pub fn an_urgent_byte_does_not_stall_a_long_response(run: Run) {
+    let (mut proxy, _upstream) = pair(run);
+    assert!(proxy.client().get("/urgent").body == long(), "a long body was changed on its way");
+    assert_eq!(proxy.ended(Ending::Complete), 1);
 }
 
 pub fn a_long_body_comes_whole_to_an_old_client(run: Run) {

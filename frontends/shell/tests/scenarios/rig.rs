@@ -19,7 +19,7 @@ use homing_core::snapshot::Snapshot;
 use homing_core::stats::{Counters, Ending};
 use homing_core::worker::{Control, Phase};
 use homing_shell::{Clock, Job};
-use socket2::Socket;
+use socket2::{SockRef, Socket};
 
 /// A shell's entry point.
 pub type Run = fn(Job) -> io::Result<()>;
@@ -349,13 +349,8 @@ impl Served {
                 self.reply(&long());
                 self.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
             }
-            path if path.starts_with("/beyond?") => {
-                let length: usize = path.trim_start_matches("/beyond?").parse().unwrap();
-                let head =
-                    format!("HTTP/1.1 200 OK\r\nx-link: {}\r\ncontent-length: {length}\r\n\r\n", self.number);
-                let stray = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstray";
-                self.write(&[head.as_bytes(), &long()[..length], stray].concat());
-            }
+            path if path.starts_with("/beyond?") => self.reply_and_stray(path),
+            "/urgent" => self.reply_with_urgent_byte(),
             "/half" => {
                 let (body, link) = (long(), self.number);
                 let (first, second) = body.split_at(body.len() / 2);
@@ -426,6 +421,24 @@ impl Served {
     /// A proxy that has gone is noticed by the next read.
     fn write(&mut self, bytes: &[u8]) {
         let _ = self.stream.get_mut().write_all(bytes);
+    }
+
+    /// As many bytes as the query says, and a response that nobody asked for, in one piece.
+    fn reply_and_stray(&mut self, path: &str) {
+        let length: usize = path.trim_start_matches("/beyond?").parse().unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\nx-link: {}\r\ncontent-length: {length}\r\n\r\n", self.number);
+        let stray = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstray";
+        self.write(&[head.as_bytes(), &long()[..length], stray].concat());
+    }
+
+    /// The byte stands beside the stream, which goes on without it (RFC 9293 §3.8.5).
+    fn reply_with_urgent_byte(&mut self) {
+        let body = long();
+        let (first, second) = body.split_at(body.len() / 2);
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        self.write(&[head.as_bytes(), first].concat());
+        let _ = SockRef::from(self.stream.get_ref()).send_out_of_band(b"!");
+        self.write(second);
     }
 
     fn tell(&self, news: &str) {
