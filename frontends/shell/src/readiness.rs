@@ -507,16 +507,7 @@ impl<W: Wire> Busy<W> {
         hub: &mut Hub<S>,
         cx: &mut Context<'_>,
     ) -> bool {
-        let (wire, window) = match (direction, &mut self.link) {
-            (Direction::Request, _) => (&mut *client, &mut self.inbound),
-            (Direction::Response, Some(link)) => (&mut link.wire, &mut self.outbound),
-            (Direction::Response, None) => return false,
-        };
-        if !wire.poll_readable(cx) {
-            return false;
-        }
-        let unseen = self.exchange.unseen(direction, window);
-        if hub.pipe.serves(unseen) && self.pass((direction, unseen), client, hub, cx) {
+        if self.pass(direction, client, hub, cx) {
             return true;
         }
         let (wire, window) = match (direction, &mut self.link) {
@@ -524,6 +515,9 @@ impl<W: Wire> Busy<W> {
             (Direction::Response, Some(link)) => (&mut link.wire, &mut self.outbound),
             (Direction::Response, None) => return false,
         };
+        if !wire.poll_readable(cx) {
+            return false;
+        }
         hub.worker.windows.lend(window);
         if window.spare_len() == 0 {
             // A read into nothing would look like the end of the stream.
@@ -538,11 +532,11 @@ impl<W: Wire> Busy<W> {
         true
     }
 
-    /// Passes on what has come of `unseen` bytes of a body, through the pipe. False: nothing has that the kernel would move (it
-    /// does not step over an urgent byte, say); a read tells.
+    /// Passes on what has come of a long body, through the pipe. False: nothing has that the kernel would move (it does not
+    /// step over an urgent byte, say); a read tells.
     fn pass<S: Shell<Wire = W>>(
         &mut self,
-        (direction, unseen): (Direction, u64),
+        direction: Direction,
         client: &mut W,
         hub: &mut Hub<S>,
         cx: &mut Context<'_>,
@@ -553,6 +547,10 @@ impl<W: Wire> Busy<W> {
             Direction::Response => (&mut link.wire, client, &mut self.outbound),
         };
         let (pipe, exchange) = (&mut hub.pipe, &mut self.exchange);
+        let unseen = exchange.unseen(direction, window);
+        if !(pipe.serves(unseen) && from.poll_readable(cx)) {
+            return false;
+        }
         let received = pipe.fill(from, unseen);
         let sent = match &received {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
