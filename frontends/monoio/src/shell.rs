@@ -1,10 +1,10 @@
 //! The worker: its state, its listeners, its clock.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::net::TcpStream as StdStream;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -15,11 +15,9 @@ use homing_core::route::ListenerId;
 use homing_core::worker::{Control, Links, Phase, Wheel, Worker};
 use homing_shell::pipe::Pipe;
 use homing_shell::{
-    Ahead, Clock, Job, SWEEP, TICK, client_text, cpu_nanos, is_exhaustion, is_quiet, link_limits, prepare,
-    slim,
+    Ahead, Clock, Job, SWEEP, TICK, accept_blocking, cpu_nanos, is_quiet, link_limits, prepare, slim,
 };
-use monoio::io::{CancelHandle, Canceller};
-use monoio::net::{TcpListener, TcpStream};
+use monoio::net::TcpStream;
 use slab::Slab;
 use socket2::Socket;
 
@@ -27,6 +25,9 @@ use crate::connection;
 use crate::link::Link;
 use crate::ring::Ring;
 use crate::sends::{Chooser, Way};
+
+/// Connections that one listener accepts before those accepted get their turn.
+const ACCEPTS: usize = 64;
 
 /// What all tasks of one worker share. One thread: borrows are short and never held across an `await`.
 pub(crate) struct Shell {
@@ -53,6 +54,8 @@ pub(crate) struct State {
     pub(crate) links: Links<Rc<Link>>,
     pub(crate) wheel: Wheel,
     pub(crate) slots: Slab<Slot>,
+    /// Acceptors, for when the program stops.
+    acceptors: Vec<Waker>,
     /// Acceptors that wait because a cap on connections is reached.
     full: Vec<Waker>,
 }
@@ -120,6 +123,7 @@ pub fn run(mut job: Job, ring: Ring) -> io::Result<()> {
         links: Links::new(job.link_limits()),
         worker,
         slots: Slab::new(),
+        acceptors: Vec::new(),
         full: Vec::new(),
     };
     let phase = Cell::new(Phase::Run);
@@ -138,62 +142,57 @@ pub fn run(mut job: Job, ring: Ring) -> io::Result<()> {
 }
 
 async fn serve(shell: Rc<Shell>, listeners: Vec<(ListenerId, Socket)>) -> io::Result<()> {
-    let canceller = Canceller::new();
     for (id, socket) in listeners {
         prepare(&socket);
-        if socket.local_addr()?.is_unix() {
-            let readiness = TcpStream::from_std(OwnedFd::from(socket.try_clone()?).into())?;
-            monoio::spawn(accept_unix(Rc::clone(&shell), id, socket, readiness));
-        } else {
-            // io_uring waits by itself; on a non-blocking socket it would say EAGAIN instead.
-            socket.set_nonblocking(false)?;
-            let listener = TcpListener::from_std(socket.into())?;
-            monoio::spawn(accept(Rc::clone(&shell), id, listener, canceller.handle()));
-        }
+        let readiness = TcpStream::from_std(OwnedFd::from(socket.try_clone()?).into())?;
+        monoio::spawn(accept(Rc::clone(&shell), id, socket, readiness));
     }
-    housekeeping(&shell, canceller).await;
+    housekeeping(&shell).await;
     Ok(())
 }
 
-async fn accept(shell: Rc<Shell>, id: ListenerId, listener: TcpListener, stop: CancelHandle) {
-    while shell.phase.get() == Phase::Run {
-        // Asked for before, so that the kernel's queue holds what there is no room for; and taken after, since an accept
-        // that waits is no connection. Another worker may take the last place meanwhile: then one connection waits here.
-        drop(room(&shell, id).await);
-        match listener.cancelable_accept(stop.clone()).await {
-            Ok((stream, address)) => {
-                let Some(permit) = room(&shell, id).await else { break };
-                admit(&shell, (id, permit), stream, client_text(Some(address)));
+/// Accepts what waits at `listener`, and waits with `readiness`, a second descriptor of it. The ring's own accept would take
+/// one connection each time the kernel is entered; so, a crowd that comes at once is taken at once.
+async fn accept(shell: Rc<Shell>, id: ListenerId, listener: Socket, readiness: TcpStream) {
+    while let Some(waited) = somebody(&shell, &readiness).await {
+        let mut accepted = waited.map(|()| true);
+        for _ in 0..ACCEPTS {
+            if !matches!(accepted, Ok(true)) {
+                break;
             }
-            Err(error) if is_exhaustion(&error) => monoio::time::sleep(TICK).await,
-            Err(_) => {}
+            // Asked for before, so that the kernel's queue holds what there is no room for.
+            let Some(permit) = room(&shell, id).await else { return };
+            accepted = accept_one(&shell, (id, permit), &listener);
+        }
+        // Out of descriptors, most likely: another worker or a closing connection may free some.
+        if accepted.is_err() {
+            monoio::time::sleep(TICK).await;
         }
     }
 }
 
-/// Unix listeners are waited for with `readiness`, a second descriptor of `listener`, since monoio's own unix streams are
-/// of another type than the rest of the shell speaks.
-async fn accept_unix(shell: Rc<Shell>, id: ListenerId, listener: Socket, readiness: TcpStream) {
-    while shell.phase.get() == Phase::Run {
-        drop(room(&shell, id).await);
-        let accepted = match readiness.readable(true).await {
-            Ok(()) => homing_shell::accept(&listener),
-            Err(error) => Err(error),
-        };
-        match accepted.and_then(|accepted| accepted.map(taken_over).transpose()) {
-            Ok(Some((stream, client))) => {
-                let Some(permit) = room(&shell, id).await else { break };
-                admit(&shell, (id, permit), stream, client);
-            }
-            Ok(None) => {}
-            Err(_) => monoio::time::sleep(TICK).await,
+/// Waits until a connection waits; `None`: the program stops. The wait in the ring ends with this one, and with it what keeps
+/// the listener open.
+async fn somebody(shell: &Shell, readiness: &TcpStream) -> Option<io::Result<()>> {
+    let mut readable = pin!(readiness.readable(true));
+    poll_fn(|context| {
+        if shell.phase.get() != Phase::Run {
+            return Poll::Ready(None);
         }
-    }
+        let acceptors = &mut shell.state.borrow_mut().acceptors;
+        if !acceptors.iter().any(|waker| waker.will_wake(context.waker())) {
+            acceptors.push(context.waker().clone());
+        }
+        readable.as_mut().poll(context).map(Some)
+    })
+    .await
 }
 
-fn taken_over((stream, client): (StdStream, String)) -> io::Result<(TcpStream, String)> {
-    stream.set_nonblocking(false)?;
-    Ok((TcpStream::from_std(stream)?, client))
+/// Serves a connection that waits, if there is one.
+fn accept_one(shell: &Rc<Shell>, at: (ListenerId, Permit), listener: &Socket) -> io::Result<bool> {
+    let Some((stream, client)) = accept_blocking(listener)? else { return Ok(false) };
+    admit(shell, at, TcpStream::from_std(stream)?, client);
+    Ok(true)
 }
 
 /// Waits until another connection may be served; `None`: the program stops.
@@ -226,8 +225,7 @@ fn admit(shell: &Rc<Shell>, at: (ListenerId, Permit), stream: TcpStream, client:
 
 /// Every tick: clocks, the way of sending, timers, the control plane, the log; every second the link pool, and memory to give
 /// back.
-async fn housekeeping(shell: &Rc<Shell>, canceller: Canceller) {
-    let mut canceller = Some(canceller);
+async fn housekeeping(shell: &Rc<Shell>) {
     let mut published = shell.control.published();
     let mut swept = Tick::default();
     let mut deadline = Tick::NEVER;
@@ -262,8 +260,8 @@ async fn housekeeping(shell: &Rc<Shell>, canceller: Canceller) {
             state.worker.stopping = true;
             state.links.clear();
             deadline = now.tick.after(state.worker.snapshot().limits.drain_timeout);
-            canceller = canceller.map(Canceller::cancel);
             // The listeners close first: a client whose idle connection ends must not be let in again.
+            state.acceptors.drain(..).for_each(Waker::wake);
             continue;
         }
         if phase == Phase::Drain && now.tick >= deadline {

@@ -191,8 +191,17 @@ pub fn prepare(listener: &Socket) {
 /// without its port. `None`: there is none. One that went away while it waited is passed over, so that `None` means an
 /// empty queue, as edge-triggered shells need it.
 pub fn accept(listener: &Socket) -> io::Result<Option<(TcpStream, String)>> {
+    accept_as(listener, true)
+}
+
+/// The same, but the stream is blocking: a ring waits by itself, and on a non-blocking socket would say `WouldBlock`.
+pub fn accept_blocking(listener: &Socket) -> io::Result<Option<(TcpStream, String)>> {
+    accept_as(listener, false)
+}
+
+fn accept_as(listener: &Socket, nonblocking: bool) -> io::Result<Option<(TcpStream, String)>> {
     loop {
-        match accept_one(listener) {
+        match accept_one(listener, nonblocking) {
             Ok(accepted) => return Ok(Some(accepted)),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => return Ok(None),
@@ -205,17 +214,18 @@ pub fn accept(listener: &Socket) -> io::Result<Option<(TcpStream, String)>> {
 }
 
 #[cfg(target_os = "linux")]
-fn accept_one(listener: &Socket) -> io::Result<(TcpStream, String)> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+fn accept_one(listener: &Socket, nonblocking: bool) -> io::Result<(TcpStream, String)> {
+    let mut flags = SocketFlags::CLOEXEC;
+    flags.set(SocketFlags::NONBLOCK, nonblocking);
     let (socket, address) = rustix::net::acceptfrom_with(listener, flags)?;
     let address = address.and_then(|address| SocketAddr::try_from(address).ok());
     Ok((TcpStream::from(socket), client_text(address)))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn accept_one(listener: &Socket) -> io::Result<(TcpStream, String)> {
+fn accept_one(listener: &Socket, nonblocking: bool) -> io::Result<(TcpStream, String)> {
     let (socket, address) = listener.accept()?;
-    socket.set_nonblocking(true)?;
+    socket.set_nonblocking(nonblocking)?;
     Ok((adopt(socket), client_text(address.as_socket())))
 }
 
@@ -263,19 +273,6 @@ pub fn reset_on_close(stream: &impl AsFd) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Whether accepting failed for lack of descriptors or memory, so that it should be tried again after a pause.
-pub fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
-}
-
-// The same numbers on every Linux, macOS and BSD that Rust supports, but for ENOBUFS.
-const EMFILE: i32 = 24;
-const ENFILE: i32 = 23;
-const ENOMEM: i32 = 12;
-#[cfg(target_os = "linux")]
-const ENOBUFS: i32 = 105;
-#[cfg(not(target_os = "linux"))]
-const ENOBUFS: i32 = 55;
 fn is_in_progress(error: &io::Error) -> bool {
     #[cfg(target_os = "linux")]
     const EINPROGRESS: i32 = 115;
