@@ -156,6 +156,7 @@ pub fn connect(endpoint: &Endpoint) -> io::Result<TcpStream> {
     };
     let socket = Socket::new(domain, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
+    spare_control(&socket, &address);
     match socket.connect(&address) {
         Ok(()) => {}
         // A unix socket whose queue is full says WouldBlock and never becomes connected: that is a failure.
@@ -185,6 +186,22 @@ pub fn prepare(listener: &Socket) {
     let _ = listener.set_tcp_nodelay(true);
     #[cfg(target_os = "linux")]
     let _ = rustix::net::sockopt::set_tcp_quickack(listener, false);
+    if let Ok(address) = listener.local_addr() {
+        spare_control(listener, &address);
+    }
+}
+
+/// Where `address`, one end of the socket, is the loopback's, so is the other, and there is no network between them whose
+/// rate could be found out. So the simplest congestion control serves: one that paces and keeps a model, as a system's default
+/// may, costs 3 % of a small request and a quarter of a long body (docs/decisions/0016).
+fn spare_control(socket: &Socket, address: &SockAddr) {
+    #[cfg(target_os = "linux")]
+    if address.as_socket().is_some_and(|address| address.ip().to_canonical().is_loopback()) {
+        // Every kernel has this one and lets everybody use it; should it not, the default works too.
+        let _ = socket.set_tcp_congestion(b"reno");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, address);
 }
 
 /// Takes a waiting connection of a listener that was [`prepare`]d: the stream, non-blocking, and the client's address
@@ -326,6 +343,26 @@ mod tests {
         host.write_all(b"x").unwrap();
         let quiet_ends = (0..1000).any(|_| !is_quiet(&link));
         assert!(quiet_ends, "a byte was sent and not seen");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_loopback_has_the_simplest_congestion_control_and_a_network_its_own() {
+        let (listener, link) = pair();
+        prepare(&listener);
+        let second = connect(&Endpoint::Tcp(listener.local_addr().unwrap().as_socket().unwrap())).unwrap();
+        let accepted: Vec<_> = (0..2).map(|_| accept(&listener).unwrap().unwrap().0).collect();
+        let of = |stream: &TcpStream| {
+            let name = SockRef::from(stream).tcp_congestion().unwrap();
+            String::from_utf8(name).unwrap().trim_end_matches('\0').to_owned()
+        };
+        assert_eq!((of(&link), of(&second), of(&accepted[1])), ("reno".into(), "reno".into(), "reno".into()));
+        let anywhere = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let before = anywhere.tcp_congestion().unwrap();
+        anywhere.bind(&SocketAddr::from(([0, 0, 0, 0], 0)).into()).unwrap();
+        anywhere.listen(1).unwrap();
+        prepare(&anywhere);
+        assert_eq!(anywhere.tcp_congestion().unwrap(), before);
     }
 
     #[test]
