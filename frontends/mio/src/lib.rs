@@ -32,7 +32,8 @@ use socket2::{SockRef, Socket};
 const EVENTS: usize = 1024;
 /// Connections that one listener accepts before those accepted get their turn.
 const ACCEPTS: usize = 64;
-/// Tokens from here on are listeners; below, `2 * key` is a connection's client and `2 * key + 1` its upstream.
+/// Tokens from here on are listeners; below, `2 * key` is a connection's client, and `2 * descriptor + 1` a link, which may
+/// serve one connection after another.
 const LISTENERS: usize = usize::MAX / 2;
 
 /// Runs one worker on the calling thread until its control says that it should drain and its connections have ended,
@@ -44,7 +45,12 @@ const LISTENERS: usize = usize::MAX / 2;
 /// connection is an error here.
 pub fn run(mut job: Job) -> io::Result<()> {
     let poll = mio::Poll::new()?;
-    let watch = Watch { registry: poll.registry().try_clone()?, ready: VecDeque::new(), queued: Vec::new() };
+    let watch = Watch {
+        registry: poll.registry().try_clone()?,
+        ready: VecDeque::new(),
+        queued: Vec::new(),
+        links: Vec::new(),
+    };
     let mut listeners = Vec::with_capacity(job.listeners.len());
     for (position, (id, socket)) in job.listeners.drain(..).enumerate() {
         prepare(&socket);
@@ -82,6 +88,8 @@ struct Watch {
     ready: VecDeque<u32>,
     /// By key: whether it is in `ready`.
     queued: Vec<bool>,
+    /// By a link's descriptor: the key of the connection that it served last.
+    links: Vec<u32>,
 }
 
 /// A stream and the readiness last heard of.
@@ -141,11 +149,24 @@ impl Loop {
             }
             return;
         }
-        let Some(conn) = self.conns.get_mut(token / 2) else { return };
-        let stream = if token % 2 == 0 { Some(conn.client()) } else { conn.upstream(&mut self.hub) };
-        if let Some(stream) = stream {
-            stream.note(event);
+        if token % 2 == 0 {
+            let Some(conn) = self.conns.get_mut(token / 2) else { return };
+            conn.client().note(event);
             self.hub.shell.wake(key_of(token / 2));
+        } else {
+            self.note_link(token / 2, event);
+        }
+    }
+
+    /// An event of the link with this descriptor. None of a pooled one matters: who takes it looks at it first.
+    fn note_link(&mut self, descriptor: usize, event: &Event) {
+        let Some(&key) = self.hub.shell.links.get(descriptor) else { return };
+        let Some(link) = self.conns.get(key as usize).and_then(|conn| conn.upstream(&mut self.hub)) else {
+            return;
+        };
+        if index_of(&link.socket) == descriptor {
+            link.note(event);
+            self.hub.shell.wake(key);
         }
     }
 
@@ -225,6 +246,17 @@ impl Watch {
         Ok(Stream { socket, readable: false, writable: !connecting, ended: false })
     }
 
+    /// From now on, the link's events are for the connection with this key.
+    fn join(&mut self, link: &TcpStream, key: u32) {
+        let index = index_of(link);
+        if self.links.len() <= index {
+            self.links.resize(index + 1, key);
+        }
+        if let Some(served) = self.links.get_mut(index) {
+            *served = key;
+        }
+    }
+
     fn next(&mut self) -> Option<u32> {
         let key = self.ready.pop_front()?;
         if let Some(queued) = self.queued.get_mut(key as usize) {
@@ -238,15 +270,15 @@ impl Shell for Watch {
     type Wire = Stream;
 
     fn adopt(&mut self, stream: TcpStream, key: u32) -> io::Result<Stream> {
-        self.watch(stream, upstream_token(key), true)
+        self.join(&stream, key);
+        let token = Token(index_of(&stream) * 2 + 1);
+        self.watch(stream, token, true)
     }
 
-    /// A pooled link keeps its old token, whose events are mere hints to another connection. Watching it anew
-    /// makes the kernel report what has happened meanwhile.
-    fn rejoin(&mut self, link: &mut Stream, key: u32) -> io::Result<()> {
+    /// The kernel goes on to report what happens to the link, edge by edge, and nothing waits in it: nothing need be said.
+    fn rejoin(&mut self, link: &mut Stream, key: u32) {
+        self.join(&link.socket, key);
         (link.readable, link.writable, link.ended) = (false, true, false);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.registry.reregister(&mut SourceFd(&link.socket.as_raw_fd()), upstream_token(key), interest)
     }
 
     fn wake(&mut self, key: u32) {
@@ -345,8 +377,8 @@ impl Wire for Stream {
         }
         let ended = connected(&self.socket).and_then(|()| SockRef::from(&self.socket).peer_addr().map(drop));
         match ended {
-            // The event was meant for a pooled link that had the token before: when that one dies, this one has not
-            // failed. A session must not move for it. What fails here says why in `connected`.
+            // Writable and neither connected nor broken: the event said too much. A session must not move for it. What
+            // fails here says why in `connected`.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                 (self.readable, self.writable, self.ended) = (false, false, false);
                 Poll::Pending
@@ -356,8 +388,9 @@ impl Wire for Stream {
     }
 }
 
-const fn upstream_token(key: u32) -> Token {
-    Token(key as usize * 2 + 1)
+/// Descriptors are small numbers: the kernel gives the lowest that is free.
+fn index_of(stream: &TcpStream) -> usize {
+    usize::try_from(stream.as_raw_fd()).unwrap_or(0)
 }
 
 /// Keys of connections are positions in the slab, and there are never more than the cap, a `u32`.

@@ -70,8 +70,8 @@ pub trait Shell {
     /// Begins to watch a new upstream stream, for the connection with this key.
     fn adopt(&mut self, stream: TcpStream, key: u32) -> io::Result<Self::Wire>;
 
-    /// A link that served another connection now serves the one with this key.
-    fn rejoin(&mut self, link: &mut Self::Wire, key: u32) -> io::Result<()>;
+    /// A link that served another connection, and in which nothing waits, now serves the one with this key.
+    fn rejoin(&mut self, link: &mut Self::Wire, key: u32);
 
     /// Sees to it that the connection with this key, if it still exists, is driven soon. Called while one is driven.
     fn wake(&mut self, key: u32);
@@ -638,7 +638,8 @@ impl<W: Wire> Busy<W> {
             match hub.links.obtain(host.shared_cell(), self.key, dial.fresh) {
                 Obtained::Link(mut wire) => {
                     // Nobody watches the pool closely, and what a host said there would reach another client.
-                    if is_quiet(&wire) && hub.shell.rejoin(&mut wire, self.key).is_ok() {
+                    if is_quiet(&wire) {
+                        hub.shell.rejoin(&mut wire, self.key);
                         self.link = Some(Link { key, wire });
                         break Some(Dialed::Reused);
                     }
@@ -797,9 +798,7 @@ mod tests {
             Ok(Client { socket, says: b"" })
         }
 
-        fn rejoin(&mut self, _: &mut Client, _: u32) -> io::Result<()> {
-            Ok(())
-        }
+        fn rejoin(&mut self, _: &mut Client, _: u32) {}
 
         fn wake(&mut self, _: u32) {}
 

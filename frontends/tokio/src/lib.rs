@@ -211,9 +211,7 @@ impl Shell for Tasks {
     }
 
     /// Whoever polls a stream is woken for it: there is nothing to change.
-    fn rejoin(&mut self, _: &mut Stream, _: u32) -> io::Result<()> {
-        Ok(())
-    }
+    fn rejoin(&mut self, _: &mut Stream, _: u32) {}
 
     fn wake(&mut self, key: u32) {
         if let Some(Some(waker)) = self.connections.get(key as usize) {
