@@ -5,8 +5,8 @@
 //!                    └────drain──▶ window         what the destination does not take
 //! ```
 //!
-//! All three happen in one step of a connection, so that the pipe is empty whenever anything else does: one serves a worker, no connection waits
-//! with bytes in it, and what a connection holds is as if there were none (docs/decisions/0012).
+//! All three happen in one step of a connection, so that the pipe is empty whenever anything else does: one serves a worker,
+//! no connection waits with bytes in it, and what a connection holds is as if there were none (docs/decisions/0012).
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,7 +28,7 @@ pub struct Pipe {
     ends: Option<(OwnedFd, OwnedFd)>,
     /// Bytes in it.
     held: usize,
-    /// The system does not let us: some sandboxes do not.
+    /// The system does not let us: some sandboxes do not, nor does one that had no memory for it.
     refused: bool,
 }
 
@@ -116,7 +116,8 @@ impl Pipe {
 
     /// Whether an error says nothing about the connection, which goes on, perhaps without a pipe.
     fn outlives(&mut self, error: &io::Error) -> bool {
-        let refused = [Errno::NOSYS, Errno::PERM, Errno::INVAL, Errno::OPNOTSUPP];
+        let refused =
+            [Errno::NOSYS, Errno::PERM, Errno::INVAL, Errno::OPNOTSUPP, Errno::NOMEM, Errno::NOBUFS];
         self.refused |= Errno::from_io_error(error).is_some_and(|error| refused.contains(&error));
         self.refused || error.kind() == io::ErrorKind::Interrupted
     }
