@@ -21,7 +21,7 @@ use homing_core::clock::Tick;
 use homing_core::route::ListenerId;
 use homing_core::worker::{is_roomy, slim_behind};
 use homing_shell::readiness::{Conn, Driven, Hub, Shell, Wire};
-use homing_shell::{Job, accept, connected, prepare, receive_now, send_now, slim};
+use homing_shell::{Job, accept, connected, prepare, receive_now, send_now, slim, somebody_waits};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Registry, Token};
@@ -209,6 +209,7 @@ impl Loop {
                             let conn = Conn::open(key, client, at, address, &mut self.hub);
                             entry.insert(Box::new(conn));
                         }
+                        listener.pending = somebody_waits(&listener.socket);
                     }
                     Ok(None) => listener.pending = false,
                     // Out of descriptors, most likely: another worker or a closing connection may free some.

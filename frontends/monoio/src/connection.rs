@@ -36,7 +36,7 @@ use monoio::io::{
 use monoio::net::TcpStream;
 use socket2::SockRef;
 
-use crate::lend::{Descriptor, Live, Spare};
+use crate::lend::{Descriptor, Live, Spare, close_now};
 use crate::link::Link;
 use crate::sends::Way;
 use crate::shell::{Shell, State};
@@ -101,7 +101,11 @@ pub(crate) async fn serve(
                 stream = whole;
                 rested = Some(empty_lines);
             }
-            (End::Over(_) | End::Rest { .. }, _) => break,
+            (End::Over(_), Some(whole)) => {
+                close_now(whole);
+                break;
+            }
+            (End::Over(_) | End::Rest { .. }, None) => break,
         }
         if !rest(&shell, key, &stream).await {
             break;
@@ -143,8 +147,8 @@ async fn rest(shell: &Shell, key: u32, stream: &TcpStream) -> bool {
     .await
 }
 
-/// Serves requests until the connection is over or rests; gives the stream back in the latter case. `rested`: it rested
-/// before, after so many empty lines, and the client has spoken.
+/// Serves requests until the connection is over or rests; gives the stream back, unless an operation of the ring still has it,
+/// which then closes it. `rested`: it rested before, after so many empty lines, and the client has spoken.
 async fn busy(
     shell: &Rc<Shell>,
     key: u32,
@@ -188,7 +192,9 @@ async fn busy(
         poll_fn(|context| conn.poll(context, inward.as_mut(), outward.as_mut())).await
     };
     conn.leave(&end);
-    (end, reader.reunite(writer).ok())
+    // An operation has a window, too.
+    let is_still = conn.away.get() == 0;
+    (end, reader.reunite(writer).ok().filter(|_| is_still))
 }
 
 impl Conn {

@@ -16,6 +16,7 @@ use homing_core::worker::{Control, Links, Phase, Wheel, Worker};
 use homing_shell::pipe::Pipe;
 use homing_shell::{
     Ahead, Clock, Job, SWEEP, TICK, accept_blocking, cpu_nanos, is_quiet, link_limits, prepare, slim,
+    somebody_waits,
 };
 use monoio::net::TcpStream;
 use slab::Slab;
@@ -188,11 +189,11 @@ async fn somebody(shell: &Shell, readiness: &TcpStream) -> Option<io::Result<()>
     .await
 }
 
-/// Serves a connection that waits, if there is one.
+/// Serves a connection that waits, if there is one. Says whether there is another.
 fn accept_one(shell: &Rc<Shell>, at: (ListenerId, Permit), listener: &Socket) -> io::Result<bool> {
     let Some((stream, client)) = accept_blocking(listener)? else { return Ok(false) };
     admit(shell, at, TcpStream::from_std(stream)?, client);
-    Ok(true)
+    Ok(somebody_waits(listener))
 }
 
 /// Waits until another connection may be served; `None`: the program stops.

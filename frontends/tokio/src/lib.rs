@@ -24,7 +24,7 @@ use homing_core::gate::Permit;
 use homing_core::route::ListenerId;
 use homing_core::worker::slim_behind;
 use homing_shell::readiness::{Conn, Driven, Hub, Shell, Wire};
-use homing_shell::{Job, TICK, accept, connected, prepare, receive_now, send_now, slim};
+use homing_shell::{Job, TICK, accept, connected, prepare, receive_now, send_now, slim, somebody_waits};
 use slab::Slab;
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -109,15 +109,23 @@ fn patience(hub: &Hub<Tasks>) -> Duration {
 }
 
 async fn accept_all(socket: tokio::net::TcpStream, listener: ListenerId, shared: Rc<Shared>) {
+    // One was taken since the runtime last said that somebody waits.
+    let mut taken = false;
     loop {
         let accepted = socket.async_io(Interest::READABLE, || {
+            if std::mem::take(&mut taken) && !somebody_waits(&socket) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             // None: there is no room.
             let Ok(permit) = shared.hub.borrow().admit(listener) else { return Ok(None) };
             let accepted = accept(&SockRef::from(&socket))?.ok_or(io::ErrorKind::WouldBlock)?;
             Ok(Some((accepted, permit)))
         });
         match accepted.await {
-            Ok(Some(((stream, address), permit))) => open(stream, address, (listener, permit), &shared),
+            Ok(Some(((stream, address), permit))) => {
+                open(stream, address, (listener, permit), &shared);
+                taken = true;
+            }
             Ok(None) => room(&shared.hub, listener).await,
             // Out of descriptors, most likely: another worker or a closing connection may free some.
             Err(_) => sleep(TICK).await,
