@@ -64,6 +64,7 @@ impl<'h> LengthLines<'h> {
 }
 
 /// The one place where a message's length is decided, by the rules of RFC 9112 §6.3.
+#[inline]
 pub(super) fn measure(lines: &LengthLines<'_>, version: Version) -> Result<Measure, HeadError> {
     // A tab beside these values is legal white space (RFC 9110 §5.6.3), but servers disagree about it, and the
     // line is passed on as it came: a peer that does not see it would find another end of the body.

@@ -196,12 +196,13 @@ impl<'h> Survey<'h> {
         if !head.ends_with(b"\r\n\r\n") {
             return Err(HeadError::BareLineFeed);
         }
-        survey.complete(version)
+        survey.complete(version)?;
+        Ok(survey)
     }
 
     /// All fields were noted: what they say together.
     #[inline]
-    pub(super) fn complete(mut self, version: Version) -> Result<Self, HeadError> {
+    pub(super) fn complete(&mut self, version: Version) -> Result<(), HeadError> {
         if self.nominations > NOMINATIONS_MAX {
             return Err(HeadError::TooManyNominations);
         }
@@ -209,22 +210,21 @@ impl<'h> Survey<'h> {
         connection.nominates = self.nominations > 0;
         connection.upgrade =
             connection.upgrade_option && self.upgrade.is_some() && !self.h2c && version == Version::Http11;
-        Ok(self)
+        Ok(())
     }
 
-    /// Takes note of one field; `tab`: there is one beside or in its value. By length first: most fields are told apart
-    /// without looking at their bytes.
+    /// Takes note of one field; `tab`: there is one beside or in its value. By length and first letter first: most fields are
+    /// told apart without looking at the rest.
     #[inline(always)]
     pub(super) fn note(&mut self, name: &[u8], value: &'h [u8], tab: bool) {
-        // The lengths of the names in `note_some` and of the marks, and no others (`every_name_is_noted`).
-        match name.len() {
-            2 | 4 | 6 | 7 | 10 | 14 | 16 | 17 => self.note_some(name, value, tab),
-            12 | 15 => self.marked |= begins_with_x(name),
-            _ => {}
+        let initials = INITIALS.get(name.len() % INITIALS.len()).copied().unwrap_or(0);
+        if name.first().is_some_and(|first| initials >> (first & 0x1f) & 1 != 0) {
+            self.note_some(name, value, tab);
         }
     }
 
-    /// Takes note of one whose length is that of a name that matters.
+    /// Takes note of one that may be in [`NOTED`]. Few are, so this must not cost the others registers.
+    #[cold]
     fn note_some(&mut self, name: &[u8], value: &'h [u8], tab: bool) {
         match name.len() {
             2 if is_same_name(name, b"te") => self.te(value),
@@ -243,7 +243,7 @@ impl<'h> Survey<'h> {
             14 if is_same_name(name, b"http2-settings") => self.connection.hop_lines = true,
             16 if is_same_name(name, b"proxy-connection") => self.connection.hop_lines = true,
             17 if is_same_name(name, b"transfer-encoding") => self.lengths.transfer_encoding(value, tab),
-            17 => self.marked |= begins_with_x(name),
+            12 | 15 | 17 => self.marked |= matches!(name, [b'x' | b'X', ..]),
             _ => {}
         }
     }
@@ -277,8 +277,37 @@ impl<'h> Survey<'h> {
     }
 }
 
-fn begins_with_x(name: &[u8]) -> bool {
-    matches!(name, [b'x' | b'X', ..])
+/// The names of which a survey takes note.
+const NOTED: [&str; 14] = [
+    "connection",
+    "content-length",
+    "date",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-request-id",
+];
+
+/// For each length, with which letters the names of that length in [`NOTED`] begin, a bit for each.
+static INITIALS: [u32; 32] = initials();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn initials() -> [u32; 32] {
+    let mut initials = [0; 32];
+    let mut nth = 0;
+    while nth < NOTED.len() {
+        let name = NOTED[nth].as_bytes();
+        initials[name.len()] |= 1 << (name[0] & 0x1f);
+        nth += 1;
+    }
+    initials
 }
 
 /// Why a head is refused. The connection cannot be used further: what follows the head is not known.

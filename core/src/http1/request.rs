@@ -142,8 +142,9 @@ pub fn plain_request<'h, 'b: 'h>(
     let line = plain::request_line(bytes)?;
     let mut survey = Survey::default();
     let end = plain::fields(bytes, line.end, fields_max.min(FIELDS_MAX), fields, &mut survey)?;
+    survey.complete(line.version).ok()?;
     let line = Line { method: line.method, target: line.target, version: line.version };
-    judge(bytes.get(..end)?, line, fields, survey.complete(line.version).ok()?).ok()
+    judge(bytes.get(..end)?, line, fields, &survey).ok()
 }
 
 /// Parses one request head.
@@ -182,7 +183,7 @@ pub fn parse_request<'h, 'b: 'h>(
     if !line.target.is_ascii() || memchr(b'#', line.target).is_some() {
         return Err(HeadError::Target);
     }
-    judge(bytes, line, fields, survey)
+    judge(bytes, line, fields, &survey)
 }
 
 /// A request line.
@@ -194,17 +195,17 @@ struct Line<'h> {
 }
 
 /// What a head that was read comes to.
-#[inline]
+#[inline(always)]
 fn judge<'h>(
     bytes: &'h [u8],
     line: Line<'h>,
     fields: &'h [Field<'h>],
-    survey: Survey<'h>,
+    survey: &Survey<'h>,
 ) -> Result<RequestHead<'h>, HeadError> {
     let Line { method: method_text, target, version } = line;
     let method = Method::of(method_text);
     let aim = aim(method, target)?;
-    let host = effective_host(&survey, aim.authority, version)?;
+    let host = effective_host(survey, aim.authority, version)?;
     Ok(RequestHead {
         bytes,
         method,

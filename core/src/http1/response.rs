@@ -72,8 +72,8 @@ pub fn plain_response<'h, 'b: 'h>(
     let line = plain::status_line(bytes)?;
     let mut survey = Survey::default();
     let end = plain::fields(bytes, line.end, fields_max.min(FIELDS_MAX), fields, &mut survey)?;
-    let survey = survey.complete(line.version).ok()?;
-    judge(bytes.get(..end)?, line.version, line.status, fields, survey, to).ok()
+    survey.complete(line.version).ok()?;
+    judge(bytes.get(..end)?, line.version, line.status, fields, &survey, to).ok()
 }
 
 /// Parses one response head; `to` is the method of the request it answers.
@@ -108,32 +108,31 @@ pub fn parse_response<'h, 'b: 'h>(
     // RFC 9110 §15: statuses below 100 are invalid.
     let status = parsed.code.filter(|&code| code >= 100).ok_or(HeadError::StatusLine)?;
     take_parsed(parsed.headers, fields);
-    judge(bytes, version, status, fields, Survey::of(bytes, fields, version)?, to)
+    judge(bytes, version, status, fields, &Survey::of(bytes, fields, version)?, to)
 }
 
 /// What a head that was read comes to.
-#[inline]
+#[inline(always)]
 fn judge<'h>(
     bytes: &'h [u8],
     version: Version,
     status: u16,
     fields: &'h [Field<'h>],
-    mut survey: Survey<'h>,
+    survey: &Survey<'h>,
     to: Method,
 ) -> Result<ResponseHead<'h>, HeadError> {
     let measure = framing::measure(&survey.lengths, version)?;
     // RFC 9112 §6.1: no transfer encoding with 1xx and 204. Those end with their head whatever they say (§6.3
     // item 1), but a server that says so may send chunks all the same: nothing after them can be trusted.
-    if measure == Measure::Chunked && matches!(status, 100..=199 | 204) {
-        survey.connection.close = true;
-    }
+    let mut connection = survey.connection;
+    connection.close |= measure == Measure::Chunked && matches!(status, 100..=199 | 204);
     Ok(ResponseHead {
         bytes,
         status,
         version,
         fields,
         framing: framing::response(measure, status, to),
-        connection: survey.connection,
+        connection,
         upgrade: survey.upgrade,
         has_date: survey.date,
     })

@@ -3,66 +3,73 @@
 //! Every x86-64 and AArch64 processor compares sixteen bytes in one instruction; the crate `wide` knows which. An answer is
 //! a mask, whose lowest bit stands for the first byte.
 
-use ::wide::u8x16;
+use core::slice;
+
+use ::wide::{i8x16, u8x16};
 
 /// Bytes in a lane.
 const LANE: usize = 16;
-/// The mask in which all bytes of a lane are marked.
-const ALL: u32 = 0xffff;
 /// Bytes whose marks fill a word.
 const BLOCK: usize = 4 * LANE;
 
-/// Tells where the control bytes (below 0x20, or 0x7f) of a head are, one after another. Marks are made of whole blocks,
-/// so that the processor need not wait for the end of one line to look for that of the next.
-pub(super) struct Controls<'b> {
+/// Tells where the bytes of a head are that are not printable ASCII, one after another: control bytes, and what is above
+/// ASCII. Marks are made of whole blocks, so that the processor need not wait for the end of one line to look for that of
+/// the next.
+pub(super) struct Odd<'b> {
     bytes: &'b [u8],
-    /// Where the block begins that `marks` is of.
+    /// The blocks that were not looked at.
+    blocks: slice::Iter<'b, [u8; BLOCK]>,
+    /// Where the block in front of them begins.
     at: usize,
-    /// Those of the block that were not told yet.
+    /// Marks of that block that were not told yet.
     marks: u64,
 }
 
-impl<'b> Controls<'b> {
+impl<'b> Odd<'b> {
     /// Those of `bytes`, from `at` on.
     #[inline(always)]
     pub(super) fn new(bytes: &'b [u8], at: usize) -> Self {
-        Self { bytes, at, marks: block(bytes, at) }
+        let (blocks, _) = bytes.get(at..).unwrap_or_default().as_chunks();
+        Self { bytes, blocks: blocks.iter(), at: at.wrapping_sub(BLOCK), marks: 0 }
     }
 
     /// Where the next one is; `None`: there is none in what was received.
     #[inline(always)]
     pub(super) fn next(&mut self) -> Option<usize> {
         while self.marks == 0 {
-            self.at += BLOCK;
-            if self.at >= self.bytes.len() {
-                return None;
-            }
-            self.marks = block(self.bytes, self.at);
+            self.at = self.at.wrapping_add(BLOCK);
+            self.marks = match self.blocks.next() {
+                Some(block) => in_block(block),
+                None => in_last(self.bytes, self.at)?,
+            };
         }
         let place = self.at + self.marks.trailing_zeros() as usize;
-        self.marks &= self.marks - 1;
+        self.skip();
         Some(place)
+    }
+
+    /// Does not tell the next one, if it is in the same block.
+    #[inline(always)]
+    pub(super) fn skip(&mut self) {
+        self.marks &= self.marks.wrapping_sub(1);
     }
 }
 
-/// Marks the control bytes of the block that begins at `at`.
-#[inline(always)]
-fn block(bytes: &[u8], at: usize) -> u64 {
-    let rest = bytes.get(at..).unwrap_or_default();
-    match (rest.first_chunk::<BLOCK>(), bytes.last_chunk::<BLOCK>()) {
-        (Some(block), _) => in_block(block),
-        // The last few bytes are the end of the last block.
-        (None, Some(last)) => {
-            in_block(last).checked_shr(u32::try_from(BLOCK - rest.len()).unwrap_or(0)).unwrap_or(0)
-        }
-        (None, None) => in_short(rest),
-    }
+/// Marks what is not printable in the bytes from `at` on, which do not fill a block. `None`: there are none.
+#[inline(never)]
+fn in_last(bytes: &[u8], at: usize) -> Option<u64> {
+    let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
+    let missing = u32::try_from(BLOCK.checked_sub(rest.len())?).ok()?;
+    Some(match bytes.last_chunk() {
+        Some(last) => in_block(last) >> missing,
+        None => in_short(rest),
+    })
 }
 
 #[inline(always)]
 fn in_block(block: &[u8; BLOCK]) -> u64 {
     let (lanes, _) = block.as_chunks::<LANE>();
-    lanes.iter().rev().fold(0, |marks, lane| (marks << LANE) | u64::from(controls(u8x16::new(*lane))))
+    !lanes.iter().rev().fold(0, |marks, lane| (marks << LANE) | u64::from(printable(u8x16::new(*lane))))
 }
 
 /// All that was received does not fill a block.
@@ -77,55 +84,57 @@ fn in_short(rest: &[u8]) -> u64 {
 /// fifteen bytes may be left for the caller.
 #[inline(always)]
 pub(super) fn name_len(bytes: &[u8]) -> usize {
-    until(bytes, odd_in_name)
+    match bytes.first_chunk().map(|lane| in_name(u8x16::new(*lane)).trailing_ones() as usize) {
+        Some(len @ ..LANE) => len,
+        _ => until(bytes, in_name),
+    }
 }
 
 /// The same for visible ASCII without `#`: the bytes of a target.
 #[inline(always)]
 pub(super) fn target_len(bytes: &[u8]) -> usize {
-    until(bytes, odd_in_target)
+    until(bytes, in_target)
 }
 
 #[inline(always)]
-fn until(bytes: &[u8], odd: impl Fn(u8x16) -> u32) -> usize {
+fn until(bytes: &[u8], good: impl Fn(u8x16) -> u32) -> usize {
     let (lanes, _) = bytes.as_chunks::<LANE>();
     let mut len = 0;
     for lane in lanes {
-        let marks = odd(u8x16::new(*lane));
-        if marks != 0 {
-            return len + marks.trailing_zeros() as usize;
+        let good = good(u8x16::new(*lane)).trailing_ones() as usize;
+        if good < LANE {
+            return len + good;
         }
         len += LANE;
     }
     len
 }
 
-/// Marks the control bytes.
+/// Marks printable ASCII.
 #[inline(always)]
-fn controls(lane: u8x16) -> u32 {
-    (in_range(lane, 0, 0x1f) | lane.simd_eq(u8x16::splat(0x7f))).to_bitmask()
+fn printable(lane: u8x16) -> u32 {
+    in_range(lane, b' ', b'~').to_bitmask()
 }
 
-/// Marks what is no letter and no `-`.
+/// Marks letters and `-`.
 #[inline(always)]
-fn odd_in_name(lane: u8x16) -> u32 {
-    let letters = in_range(lane | u8x16::splat(0x20), b'a', b'z');
-    !(letters | lane.simd_eq(u8x16::splat(b'-'))).to_bitmask() & ALL
+fn in_name(lane: u8x16) -> u32 {
+    (in_range(lane | u8x16::splat(0x20), b'a', b'z') | lane.simd_eq(u8x16::splat(b'-'))).to_bitmask()
 }
 
-/// Marks what is not visible, and `#`.
+/// Marks what is visible, but for `#`.
 #[inline(always)]
-fn odd_in_target(lane: u8x16) -> u32 {
-    let visible = in_range(lane, b'!', b'~').to_bitmask();
-    !visible & ALL | lane.simd_eq(u8x16::splat(b'#')).to_bitmask()
+fn in_target(lane: u8x16) -> u32 {
+    (in_range(lane, b'!', b'~') & !lane.simd_eq(u8x16::splat(b'#'))).to_bitmask()
 }
 
-/// Sets all bits of each byte from `least` to `most`. Subtracting `least` makes what is below it large, so that one comparison
-/// does for both ends.
+/// Sets all bits of each byte from `least` to `most`. They are moved to the upper end of the signed numbers, so that one
+/// comparison does for both ends.
 #[inline(always)]
 fn in_range(lane: u8x16, least: u8, most: u8) -> u8x16 {
-    let above = lane - u8x16::splat(least);
-    above.min(u8x16::splat(most - least)).simd_eq(above)
+    const TOP: u8 = i8::MAX.cast_unsigned();
+    let moved = (lane + u8x16::splat(TOP - most)).cast_signed();
+    moved.simd_gt(i8x16::splat((TOP - (most - least) - 1).cast_signed())).cast_unsigned()
 }
 
 #[cfg(test)]
@@ -133,8 +142,8 @@ mod tests {
     use super::*;
     use crate::rng::Rng;
 
-    const fn is_control(byte: u8) -> bool {
-        byte.is_ascii_control()
+    const fn is_printable(byte: u8) -> bool {
+        matches!(byte, b' '..=b'~')
     }
 
     const fn is_in_name(byte: u8) -> bool {
@@ -166,9 +175,9 @@ mod tests {
     fn check_lane(lane: [u8; LANE]) {
         let wide = u8x16::new(lane);
         for (is_marked, marks) in [
-            (is_control as fn(u8) -> bool, controls(wide)),
-            (|byte| !is_in_name(byte), odd_in_name(wide)),
-            (|byte| !is_in_target(byte), odd_in_target(wide)),
+            (is_printable as fn(u8) -> bool, printable(wide)),
+            (is_in_name, in_name(wide)),
+            (is_in_target, in_target(wide)),
         ] {
             assert_eq!(marks, naive(lane, is_marked), "{lane:x?}");
         }
@@ -204,15 +213,15 @@ mod tests {
     }
 
     #[test]
-    fn control_bytes_are_found_one_after_another() {
+    fn odd_bytes_are_found_one_after_another() {
         const SEED: u64 = 0x40;
         let mut rng = Rng::seeded(SEED);
         for round in 0..20_000 {
             let bytes = spiced(&mut rng, 300);
             let at = rng.below(u32::try_from(bytes.len()).unwrap() + 2) as usize;
-            let mut controls = Controls::new(&bytes, at);
-            let found: Vec<usize> = core::iter::from_fn(|| controls.next()).collect();
-            let expected: Vec<usize> = (at..bytes.len()).filter(|&at| is_control(bytes[at])).collect();
+            let mut odd = Odd::new(&bytes, at);
+            let found: Vec<usize> = core::iter::from_fn(|| odd.next()).collect();
+            let expected: Vec<usize> = (at..bytes.len()).filter(|&at| !is_printable(bytes[at])).collect();
             assert_eq!(found, expected, "seed {SEED:#x}, round {round}, from {at}: {bytes:x?}");
         }
     }
