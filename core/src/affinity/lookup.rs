@@ -62,10 +62,10 @@ impl<'p> Lookup<'p> {
         let line = crate::carrier::trimmed(line);
         match &self.policy.carrier {
             Carrier::Cookie(cookie) => {
-                for value in cookie.values(line) {
-                    if self.found.token.is_ok() {
-                        return;
-                    }
+                let mut values = cookie.values(line);
+                while self.found.token.is_err()
+                    && let Some(value) = values.next()
+                {
                     self.note(token::read_cookie(value, &mut Scratch::new()));
                 }
             }

@@ -45,7 +45,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Message<'_>> {
             }
             (1, Wire::Bytes) => {
                 message.address = reader.bytes()?;
-                if !message.address.is_ascii() && !Bug::AnyBytes.is_in() {
+                if !is_ascii(message.address) && !Bug::AnyBytes.is_in() {
                     core::str::from_utf8(message.address).ok()?;
                 }
             }
@@ -111,16 +111,29 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    /// Bits above 64 are dropped without complaint (pb-139 to pb-143); an eleventh byte is an error (pb-137).
+    /// Nearly all have one byte.
     #[inline]
     fn varint(&mut self, bytes_max: usize) -> Option<u64> {
-        let mut value = 0;
-        for (at, &byte) in self.0.iter().take(bytes_max).enumerate() {
-            value |= u64::from(byte & 0x7f) << (7 * at);
+        match self.0 {
+            [byte @ ..0x80, rest @ ..] => {
+                self.0 = rest;
+                Some(u64::from(*byte))
+            }
+            _ => self.long_varint(bytes_max),
+        }
+    }
+
+    /// Bits above 64 are dropped without complaint (pb-139 to pb-143); an eleventh byte is an error (pb-137).
+    fn long_varint(&mut self, bytes_max: usize) -> Option<u64> {
+        let (mut value, mut shift) = (0, 0);
+        while shift < 7 * bytes_max {
+            let (&byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
-                self.take(at + 1)?;
                 return Some(value);
             }
+            shift += 7;
         }
         None
     }
@@ -167,6 +180,16 @@ impl<'a> Reader<'a> {
             },
         }
         Some(())
+    }
+}
+
+/// As `<[u8]>::is_ascii`, but sooner done with the usual address.
+fn is_ascii(text: &[u8]) -> bool {
+    match (text.first_chunk::<8>(), text.last_chunk::<8>()) {
+        (Some(front), Some(back)) if text.len() <= 16 => {
+            (u64::from_ne_bytes(*front) | u64::from_ne_bytes(*back)) & 0x8080_8080_8080_8080 == 0
+        }
+        _ => text.is_ascii(),
     }
 }
 
