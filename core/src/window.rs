@@ -58,13 +58,13 @@ impl Window {
     /// Bytes received and not yet sent.
     #[inline]
     pub fn live(&self) -> &[u8] {
-        self.buffer.get(self.live_at..self.end).unwrap_or_default()
+        self.buffer.get(self.live_at..self.end).unwrap_or_else(|| no_bytes())
     }
 
     /// The live bytes, for edits in place.
     #[inline]
     pub fn live_mut(&mut self) -> &mut [u8] {
-        self.buffer.get_mut(self.live_at..self.end).unwrap_or_default()
+        self.buffer.get_mut(self.live_at..self.end).unwrap_or_else(|| no_bytes())
     }
 
     /// Whether nothing is live or kept.
@@ -219,6 +219,12 @@ impl Window {
             (self.start, self.live_at, self.end) = (HEADROOM, HEADROOM, HEADROOM);
         }
     }
+}
+
+/// What a span outside the buffer holds. There is none; said as a rare case, it costs nothing.
+#[cold]
+const fn no_bytes() -> &'static mut [u8] {
+    &mut []
 }
 
 #[cfg(test)]

@@ -124,7 +124,11 @@ impl From<ResponseFraming> for Body {
 
 impl Flow {
     /// Clears those of `live` that belong to the message and were not looked at yet.
+    #[inline]
     pub(super) fn clear(&mut self, live: &[u8]) -> Result<(), ChunkError> {
+        if self.body.is_done() {
+            return Ok(());
+        }
         let taken = self.body.take(live.get(self.cleared..).unwrap_or_default())?;
         self.cleared += taken;
         self.passed += taken as u64;

@@ -124,6 +124,13 @@ impl Edits {
         self.lines.extend_from_slice(b"\r\n");
     }
 
+    /// Adds a line at the end of the head that is written already, its line end included.
+    #[inline]
+    pub(crate) fn append_written(&mut self, line: &[u8]) {
+        debug_assert!(line.strip_suffix(b"\r\n").is_some_and(is_harmless), "an edit must not split a head");
+        self.lines.extend_from_slice(line);
+    }
+
     /// Removes what a request says to this hop only (RFC 9110 §7.6.1): `connection` and the fields it names,
     /// `keep-alive`, `proxy-connection`, `te`, `upgrade`, `http2-settings`. With `keep_upgrade` the `upgrade` lines stay, and
     /// `connection: upgrade` is written afresh; a `te` that lists `trailers` becomes just that.

@@ -115,10 +115,11 @@ pub(super) fn response(
     }
     // Our own line comes last: in a client's jar the last line of a name wins (RFC 6265 §5.3).
     context.session.zip(context.host).is_some_and(|((policy, routed), host)| {
-        let lines =
-            || head.fields.iter().filter(|field| session_field.is_some_and(|name| name.matches(field.name)));
-        let first = lines().next().map(|field| field.value);
-        let count = if session_field.is_some() { lines().count() } else { 0 };
+        let (count, first) = session_field.map_or((0, None), |name| {
+            let mut lines = head.fields.iter().filter(|field| name.matches(field.name));
+            let first = lines.next().map(|field| field.value);
+            (usize::from(first.is_some()) + lines.count(), first)
+        });
         let edit = routed.response_edit(policy, host.address(), count, first, now, value);
         let no_cache = match edit {
             ResponseEdit::Keep => return false,
@@ -318,10 +319,10 @@ fn marks(head: &RequestHead<'_>, context: &RequestContext<'_>, edits: &mut Edits
         }
     }
     if marks.forwarded_proto && !inbound.forwarded_proto {
-        edits.append_line(b"x-forwarded-proto", b"http");
+        edits.append_written(b"x-forwarded-proto: http\r\n");
     }
     if marks.request_id && !inbound.request_id {
-        edits.append_line(b"x-request-id", &request_id(rng));
+        edits.append_written(&request_id_line(rng));
     }
     if let Some(via) = &marks.via {
         append_via(edits, head.version, via);
@@ -372,26 +373,26 @@ fn append_via(edits: &mut Edits, version: Version, pseudonym: &str) {
     });
 }
 
-/// A random (version 4) UUID, RFC 9562 §5.4: `aaaaaaaa-bbbb-4bbb-8ccc-ccccdddddddd`.
+/// The line with a request's id: a random (version 4) UUID, RFC 9562 §5.4.
 #[inline]
-fn request_id(rng: &mut Rng) -> [u8; 36] {
+fn request_id_line(rng: &mut Rng) -> [u8; 52] {
     let front = (rng.bits() & !0xf000) | 0x4000;
     let back = (rng.bits() & !(0x3 << 62)) | (0x2 << 62);
-    let mut text = [b'-'; 36];
+    let mut line = *b"x-request-id: aaaaaaaa-bbbb-4bbb-8ccc-cccccccccccc\r\n";
     let mut put = |at: usize, digits: &[u8]| {
-        if let Some(place) = text.get_mut(at..at + digits.len()) {
+        if let Some(place) = line.get_mut(at..at + digits.len()) {
             place.copy_from_slice(digits);
         }
     };
-    put(0, &hex(front >> 32));
+    put(14, &hex(front >> 32));
     let ([b @ .., _, _, _, _], [_, _, _, _, version @ ..]) = (hex(front), hex(front));
-    put(9, &b);
-    put(14, &version);
+    put(23, &b);
+    put(28, &version);
     let ([variant @ .., _, _, _, _], [_, _, _, _, c @ ..]) = (hex(back >> 32), hex(back >> 32));
-    put(19, &variant);
-    put(24, &c);
-    put(28, &hex(back));
-    text
+    put(33, &variant);
+    put(38, &c);
+    put(42, &hex(back));
+    line
 }
 
 /// The lower 32 bits in hexadecimal digits, all eight at once.
@@ -431,9 +432,11 @@ mod tests {
 
     #[test]
     fn request_ids_are_version_4_uuids() {
-        let id = request_id(&mut Rng::seeded(1));
-        let text = core::str::from_utf8(&id).unwrap();
+        let line = request_id_line(&mut Rng::seeded(1));
+        let id = line.strip_prefix(b"x-request-id: ").and_then(|id| id.strip_suffix(b"\r\n")).unwrap();
+        let text = core::str::from_utf8(id).unwrap();
         assert_eq!(text.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert!(text.bytes().all(|byte| matches!(byte, b'-' | b'0'..=b'9' | b'a'..=b'f')));
         assert_eq!(id[14], b'4');
         assert!(matches!(id[19], b'8' | b'9' | b'a' | b'b'));
     }

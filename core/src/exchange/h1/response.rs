@@ -253,10 +253,12 @@ impl Exchange {
     }
 
     fn calls_for_retry(&self, status: u16) -> bool {
+        if !matches!(status, 500..=599) {
+            return false;
+        }
         let Some(forward) = self.attempt.forward() else { return false };
         let on = forward.retry.on;
-        let called = (on.server_error && matches!(status, 500..=599))
-            || (on.gateway_error && matches!(status, 502..=504));
+        let called = on.server_error || (on.gateway_error && matches!(status, 502..=504));
         called && self.may_retry() && self.outcome().tries <= forward.retry.attempts
     }
 
