@@ -87,11 +87,13 @@ pub(super) fn fields<'b>(
     survey: &mut Survey<'b>,
 ) -> Option<usize> {
     let mut lines = Lines::new(bytes, at);
+    let mut left = max;
     loop {
         let Range { start, end } = lines.next()?;
         if start == end {
-            return (fields.len() <= max).then_some(lines.at);
+            return Some(lines.at);
         }
+        left = left.checked_sub(1)?;
         let (name, value) = named(bytes.get(start..end)?, bytes.get(start..)?)?;
         survey.note(name, value, false);
         fields.push(Field { name, value });
