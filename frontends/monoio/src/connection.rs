@@ -159,7 +159,7 @@ async fn busy(
     let descriptor = Descriptor::of(stream.as_raw_fd());
     let exchange = {
         let mut state = shell.state.borrow_mut();
-        state.worker.now = shell.clock.now();
+        state.worker.now = shell.clock.now_by(shell.ahead.get());
         let mut exchange = Exchange::new(id, client, &state.worker);
         if let Some(empty_lines) = rested {
             exchange.woken(empty_lines);
