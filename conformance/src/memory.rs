@@ -725,12 +725,12 @@ impl Lab {
     }
 
     fn dial_begins(&mut self, client: &mut Client, dial: Dial) -> bool {
-        let Some(host) = client.exchange.host(dial.host) else {
+        let Some(host) = client.exchange.host(dial.host()) else {
             self.fail("a dial to a host that is not there")
         };
         let (cell, address) = (Arc::clone(host.shared_cell()), host.address().to_owned());
         if let Some(held) = client.link.take() {
-            if held.key == LinkKey::of(&cell) && !dial.fresh && (!dial.checked || held.link.is_quiet()) {
+            if held.key == LinkKey::of(&cell) && !dial.fresh() && (!dial.checked() || held.link.is_quiet()) {
                 client.link = Some(held);
                 client.exchange.dialed(Dialed::Reused, &mut self.worker);
                 return true;
@@ -743,7 +743,7 @@ impl Lab {
     fn obtain(&mut self, client: &mut Client, mut dialing: Dialing) -> bool {
         let key = LinkKey::of(&dialing.cell);
         loop {
-            match self.links.obtain(&dialing.cell, client.key, dialing.dial.fresh) {
+            match self.links.obtain(&dialing.cell, client.key, dialing.dial.fresh()) {
                 Obtained::Link(link) if !link.is_quiet() => {
                     drop(link);
                     let next = self.links.closed(key);

@@ -23,6 +23,7 @@
 
 mod attempt;
 mod body;
+mod dial;
 mod h1;
 pub mod machine;
 
@@ -41,6 +42,7 @@ use crate::window::Window;
 use crate::worker::Worker;
 use attempt::Attempt;
 use body::Flow;
+pub use dial::Dial;
 use machine::{Joint, Machine, RequestState, ResponseState};
 
 /// A connection without a request keeps its read armed and its link this long, then rests: most next requests come
@@ -93,20 +95,6 @@ pub enum Step {
     HalfClose,
     /// Nothing, until there is news.
     Hold,
-}
-
-/// A link that is wanted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Dial {
-    /// The host.
-    pub host: HostRef,
-    /// Whether it must be a new connection: a pooled one has just died.
-    pub fresh: bool,
-    /// Whether the held link must be looked at before it is used: this request cannot be sent again if the link
-    /// turns out to be dead (RFC 9110 §9.2.2), or the host may have said something on it that answers no request: the link
-    /// was still for long enough, or nobody saw the end of the last response ([`Exchange::passed`]). A link from the pool
-    /// is looked at in any case: such bytes would reach another client.
-    pub checked: bool,
 }
 
 /// What a dial came to.

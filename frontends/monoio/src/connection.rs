@@ -551,7 +551,7 @@ impl Conn {
 
     /// Finds a link: the one held, a pooled one, or a new connection.
     async fn dial(&self, dial: Dial) {
-        let key = self.exchange.borrow().host(dial.host).map(|host| LinkKey::of(host.shared_cell()));
+        let key = self.exchange.borrow().host(dial.host()).map(|host| LinkKey::of(host.shared_cell()));
         let dialed = match key {
             Some(key) if self.keeps_held(key, dial) => Dialed::Reused,
             Some(key) => self.obtain(key, dial).await,
@@ -564,13 +564,13 @@ impl Conn {
     async fn obtain(&self, key: LinkKey, dial: Dial) -> Dialed {
         let Some((cell, endpoint)) = ({
             let exchange = self.exchange.borrow();
-            exchange.host(dial.host).map(|host| (host.shared_cell().clone(), host.endpoint().clone()))
+            exchange.host(dial.host()).map(|host| (host.shared_cell().clone(), host.endpoint().clone()))
         }) else {
             return Dialed::Failed;
         };
         let mut waits = false;
         loop {
-            let obtained = self.shell.state.borrow_mut().links.obtain(&cell, self.key, dial.fresh);
+            let obtained = self.shell.state.borrow_mut().links.obtain(&cell, self.key, dial.fresh());
             match obtained {
                 Obtained::Link(link) if !is_quiet(&link.descriptor) => {
                     let mut state = self.shell.state.borrow_mut();
@@ -603,13 +603,13 @@ impl Conn {
     /// Keeps the link that is held if it serves; else gives it back.
     fn keeps_held(&self, key: LinkKey, dial: Dial) -> bool {
         let Some(held) = self.link.take() else { return false };
-        let quiet = !dial.checked || is_quiet(&held.descriptor);
-        if held.key == key && !dial.fresh && quiet {
+        let quiet = !dial.checked() || is_quiet(&held.descriptor);
+        if held.key == key && !dial.fresh() && quiet {
             self.link.replace(Some(held));
             return true;
         }
         let state = &mut *self.shell.state.borrow_mut();
-        let waiting = if quiet && !dial.fresh {
+        let waiting = if quiet && !dial.fresh() {
             state.links.release(held.key, held, state.worker.now.tick)
         } else {
             state.links.closed(held.key)

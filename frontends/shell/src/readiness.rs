@@ -616,7 +616,7 @@ impl<W: Wire> Busy<W> {
     }
 
     fn find_link<S: Shell<Wire = W>>(&mut self, dial: Dial, hub: &mut Hub<S>, cx: &mut Context<'_>) -> bool {
-        let Some(host) = self.exchange.host(dial.host) else {
+        let Some(host) = self.exchange.host(dial.host()) else {
             self.dialed(Dialed::Failed, hub);
             return true;
         };
@@ -624,7 +624,8 @@ impl<W: Wire> Busy<W> {
         if let Some(mut held) = self.link.take() {
             if held.key != key {
                 release(held, hub, cx);
-            } else if !dial.fresh && (!(dial.checked || held.wire.poll_readable(cx)) || is_quiet(&held.wire))
+            } else if !dial.fresh()
+                && (!(dial.checked() || held.wire.poll_readable(cx)) || is_quiet(&held.wire))
             {
                 self.link = Some(held);
                 self.dialed(Dialed::Reused, hub);
@@ -635,7 +636,7 @@ impl<W: Wire> Busy<W> {
             }
         }
         let dialed = loop {
-            match hub.links.obtain(host.shared_cell(), self.key, dial.fresh) {
+            match hub.links.obtain(host.shared_cell(), self.key, dial.fresh()) {
                 Obtained::Link(mut wire) => {
                     // Nobody watches the pool closely, and what a host said there would reach another client.
                     if is_quiet(&wire) {

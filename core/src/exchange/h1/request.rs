@@ -276,7 +276,7 @@ impl Exchange {
         match self.attempt.host() {
             Some(host) => {
                 let checked = self.stood || !self.asked.method.is_idempotent();
-                Step::Dial(Dial { host, fresh: self.fresh, checked })
+                Step::Dial(Dial::to(host, self.fresh, checked))
             }
             None => Step::Hold,
         }

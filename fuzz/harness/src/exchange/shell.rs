@@ -361,7 +361,7 @@ impl Shell {
     /// First the dial begins, then it comes to what was said before.
     fn dial(&mut self, dial: Dial) -> bool {
         if self.dialing.replace(dial).is_none() {
-            assert!(self.exchange.host(dial.host).is_some(), "a dial to a host that is not there");
+            assert!(self.exchange.host(dial.host()).is_some(), "a dial to a host that is not there");
             if self.next_dial == Dialed::Full {
                 self.exchange.dial_waits(&self.worker);
             } else {
@@ -372,14 +372,14 @@ impl Shell {
         self.dialing = None;
         let dialed = match self.next_dial {
             _ if !self.exchange.wants_dial() => Dialed::Failed,
-            Dialed::Reused if dial.fresh => Dialed::Fresh,
+            Dialed::Reused if dial.fresh() => Dialed::Fresh,
             dialed => dialed,
         };
         let held = self.link.take();
         if matches!(dialed, Dialed::Reused | Dialed::Fresh) {
-            let kept = held.filter(|link| dialed == Dialed::Reused && link.host == Some(dial.host));
+            let kept = held.filter(|link| dialed == Dialed::Reused && link.host == Some(dial.host()));
             let mut link = kept.unwrap_or_else(|| Link {
-                host: Some(dial.host),
+                host: Some(dial.host()),
                 received: std::mem::take(&mut self.script),
                 ..Link::default()
             });
