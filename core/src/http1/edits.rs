@@ -188,6 +188,9 @@ impl Edits {
         if self.is_empty() {
             return Ok(head_len);
         }
+        if self.edits.is_empty() && self.appended(window, head_len) {
+            return Ok(head_len + self.lines.len());
+        }
         let (removed, inserted) = self.settle(head_len);
         let new_len = head_len - removed + inserted;
         make_room(window, inserted.saturating_sub(removed))?;
@@ -207,6 +210,17 @@ impl Edits {
         Ok(new_len)
     }
 
+    /// Where nothing stands behind the head, lines are added without moving it. False: something does, or they do not fit.
+    fn appended(&self, window: &mut Window, head_len: usize) -> bool {
+        const END: &[u8] = b"\r\n";
+        if window.live().len() != head_len || window.spare_len() < self.lines.len() {
+            return false;
+        }
+        window.truncate(head_len.saturating_sub(END.len()));
+        window.push(&self.lines) == self.lines.len() && window.push(END) == END.len()
+    }
+
+    #[inline]
     fn hop_by_hop(
         &mut self,
         head: &[u8],
@@ -215,9 +229,20 @@ impl Edits {
         keep_upgrade: bool,
         session: Option<&FieldName>,
     ) {
-        if !connection.hop_lines {
-            return;
+        if connection.hop_lines {
+            self.hop_lines(head, fields, connection, keep_upgrade, session);
         }
+    }
+
+    #[cold]
+    fn hop_lines(
+        &mut self,
+        head: &[u8],
+        fields: &[Field<'_>],
+        connection: &Connection,
+        keep_upgrade: bool,
+        session: Option<&FieldName>,
+    ) {
         for field in fields {
             let leave = match field.name.len() {
                 2 => is(field, b"te"),
@@ -533,6 +558,27 @@ pub(super) mod tests {
         assert_eq!(full.live()[len..], message[head.len()..]);
     }
 
+    #[test]
+    fn lines_are_added_behind_a_head_that_stands_alone_and_else_in_front_of_it() {
+        let head = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        let expected = b"GET / HTTP/1.1\r\nHost: h\r\na: b\r\n\r\n";
+        let mut edits = Edits::new();
+        edits.append_line(b"a", b"b");
+        for (behind, moves) in [(&b""[..], false), (b"body", true)] {
+            let mut window = window(&[head, behind].concat(), HEADROOM);
+            let before = window.headroom();
+            assert_eq!(edits.apply(&mut window, head.len()), Ok(expected.len()));
+            assert_eq!(window.live(), [expected, behind].concat());
+            assert_eq!(window.headroom() < before, moves);
+        }
+        let mut long = head.to_vec();
+        long.splice(head.len() - 4..head.len() - 4, vec![b'h'; WINDOW_SMALL - HEADROOM - head.len()]);
+        let mut full = window(&long, HEADROOM);
+        assert_eq!(full.spare_len(), 0);
+        assert_eq!(edits.apply(&mut full, long.len()), Ok(long.len() + 6));
+        assert!(full.live().ends_with(b"hhh\r\na: b\r\n\r\n"));
+    }
+
     /// A line of a random head, whose parts the naive edit changes one by one.
     struct Line {
         name: String,
@@ -619,7 +665,7 @@ pub(super) mod tests {
             }
             expected.extend(b"\r\n");
 
-            let body = text(&mut rng, 300);
+            let body = if rng.below(2) == 0 { Vec::new() } else { text(&mut rng, 300) };
             let headroom = rng.below(1 + HEADROOM as u32) as usize;
             let mut window = window(&[&head[..], &body].concat(), headroom);
             let len = edits.apply(&mut window, head.len()).unwrap();
