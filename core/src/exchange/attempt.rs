@@ -100,11 +100,11 @@ impl Attempt {
         self.host
     }
 
-    /// Draws where the draw comes first, reads the session field (`lines` gives its lines by name) and decides.
+    /// Draws where the draw comes first, reads the session's lines among `fields`, pairs of name and value, and decides.
     pub(super) fn decide<'f>(
         &mut self,
         target: &[u8],
-        fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
+        mut fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
         now: UnixSecs,
         rng: &mut Rng,
     ) -> Decision {
@@ -133,7 +133,7 @@ impl Attempt {
             return self.place(&view, candidates, Scope::OutOfScope, rng);
         };
         if let Some(field) = compiled.request_field() {
-            for (_, value) in fields.filter(|(name, _)| field.matches(name)) {
+            while let Some((_, value)) = fields.find(|(name, _)| field.matches(name)) {
                 lookup.offer(value);
             }
         }

@@ -39,11 +39,15 @@ pub enum Method {
 impl Method {
     /// The method called `name`.
     #[inline]
-    pub const fn of(name: &[u8]) -> Self {
+    pub fn of(name: &[u8]) -> Self {
+        // Compared as a whole, and first: most requests have it.
+        if name == b"GET" { Self::Get } else { Self::of_other(name) }
+    }
+
+    const fn of_other(name: &[u8]) -> Self {
         match name {
             b"CONNECT" => Self::Connect,
             b"DELETE" => Self::Delete,
-            b"GET" => Self::Get,
             b"HEAD" => Self::Head,
             b"OPTIONS" => Self::Options,
             b"PATCH" => Self::Patch,
@@ -232,13 +236,22 @@ struct Aim<'h> {
 }
 
 /// Tells the four forms of a target apart (RFC 9112 §3.2).
+#[inline]
 fn aim(method: Method, target: &[u8]) -> Result<Aim<'_>, HeadError> {
+    match target {
+        [b'/', ..] if method != Method::Connect => Ok(Aim { authority: None, path: target }),
+        _ => rare_aim(method, target),
+    }
+}
+
+/// The same for all but the origin form.
+#[cold]
+fn rare_aim(method: Method, target: &[u8]) -> Result<Aim<'_>, HeadError> {
     match (method, target) {
         (Method::Connect, authority) if has_port(authority) && is_authority(authority) => {
             Ok(Aim { authority: Some(authority), path: b"" })
         }
         (Method::Connect, _) => Err(HeadError::Authority),
-        (_, [b'/', ..]) => Ok(Aim { authority: None, path: target }),
         (Method::Options, b"*") => Ok(Aim { authority: None, path: target }),
         _ => absolute_form(method, target),
     }
