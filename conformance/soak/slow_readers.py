@@ -13,6 +13,7 @@ sampled all the while; then some hundreds read as fast as they can, and what was
   flat    the last sample is at most 1.02 times the first one after all had connected, give or take 1 MiB
   whole   every body that is read to its end is what was sent
   free    descriptors go back to what they were
+  back    so does memory, but for 2 MiB a process, within a minute (docs/decisions/0011)
 
 A connection takes two descriptors of Homing, so there are as many processes as the limit demands. A small receive
 buffer that is read by the byte is announced as free much later, so `bodyIdleTimeout` is an hour here: as it is by
@@ -57,6 +58,8 @@ SAMPLE_SECONDS = 2
 SPARE = 100
 # For a person's sake only.
 PATIENCE_SECONDS = 300
+# Until memory is given back, and what may stay with a process.
+GIVEN_BACK_SECONDS, KEPT_KIB = 60, 2048
 LIMITS = {"bodyIdleTimeout": "1h", "responseTimeout": "1h", "connectTimeout": "1m", "linkIdleTimeout": "1s"}
 
 
@@ -304,8 +307,13 @@ class Round:
         end = time.monotonic() + PATIENCE_SECONDS
         while self.descriptors() > descriptors and time.monotonic() < end:
             time.sleep(0.1)
+        left = self.descriptors()
+        self.check("free", left <= descriptors, f"{left} descriptors, {descriptors} before")
+        end, most = time.monotonic() + GIVEN_BACK_SECONDS, before + processes * KEPT_KIB
+        while self.memory() > most and time.monotonic() < end:
+            time.sleep(1)
         after = self.memory()
-        self.check("free", self.descriptors() <= descriptors, f"{self.descriptors()} descriptors, {after} KiB at the end")
+        self.check("back", after <= most, f"{after} KiB at the end, {before} KiB before")
         statuses = [homing.stop() for homing in self.homings]
         self.check("exit", not any(statuses), f"status {statuses}")
         return self.well
