@@ -23,6 +23,8 @@ fn a_request_head_has_a_largest_size_and_number_of_lines() {
             (format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(2000)), 431),
             (format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}", "y".repeat(9000)), 431),
             (format!("GET /{}", "y".repeat(9000)), 414),
+            // No request at all, however much of it is there when it is looked at.
+            (format!(" GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "y".repeat(2000)), 400),
             (format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "x: y\r\n".repeat(9)), 200),
             (format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "x: y\r\n".repeat(10)), 431),
         ] {

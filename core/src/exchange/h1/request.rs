@@ -93,12 +93,17 @@ impl Exchange {
         {
             return step;
         }
+        // Asked first, so that the answer does not depend on the pieces in which the bytes come.
+        if cannot_be_request(window.live()) {
+            self.reject(HeadError::RequestLine, worker);
+            return Step::Hold;
+        }
         match head_end(window.live(), self.scanned) {
             Some(length) if length > head_max => self.reject(too_long(window, head_max), worker),
             Some(length) => {
                 return self.accept(window, Extent::Exactly(length), worker).unwrap_or(Step::Hold);
             }
-            None if cannot_be_request(window.live()) || window.live().starts_with(b"\r\n") => {
+            None if window.live().starts_with(b"\r\n") => {
                 self.reject(HeadError::RequestLine, worker);
             }
             None if window.live().len() >= head_max => self.reject(too_long(window, head_max), worker),
