@@ -1,7 +1,7 @@
 //! Plain heads, in one pass: every head that a well-behaved peer sends.
 //!
-//! What is not plain (bare LF, a folded line, a tab, an odd byte, a head that is not whole yet) is none of this file's business:
-//! it is left to the parser, which knows what is wrong. So nothing is accepted here that the parser refuses, and nothing
+//! What is not plain (bare LF, a folded line, a tab, a control byte, a head that is not whole yet) is none of this file's
+//! business: it is left to the parser, which knows what is wrong. So nothing is accepted here that the parser refuses, and nothing
 //! is read differently; the fuzz targets of heads hold both to one strict reference.
 //!
 //! ```text
@@ -13,7 +13,7 @@
 use core::ops::Range;
 
 use super::head::{Field, Fields, Survey, Version};
-use super::wide::{self, Odd};
+use super::wide::{self, Unprintable};
 use crate::field::is_token_byte;
 
 /// Which bytes names and methods are made of.
@@ -41,7 +41,7 @@ pub(super) struct StatusLine {
 pub(super) fn request_line(bytes: &[u8]) -> Option<RequestLine<'_>> {
     let mut method_len = wide::name_len(bytes);
     if bytes.get(method_len) != Some(&b' ') {
-        method_len = odd_token_len(bytes, method_len);
+        method_len = token_len(bytes, method_len);
     }
     let (method, [b' ', rest @ ..]) = bytes.split_at_checked(method_len)? else { return None };
     let (target, rest) = rest.split_at_checked(target_len(rest))?;
@@ -105,13 +105,13 @@ struct Lines<'b> {
     bytes: &'b [u8],
     /// Where the next one begins.
     at: usize,
-    odd: Odd<'b>,
+    unprintable: Unprintable<'b>,
 }
 
 impl<'b> Lines<'b> {
     #[inline(always)]
     fn new(bytes: &'b [u8], at: usize) -> Self {
-        Self { bytes, at, odd: Odd::new(bytes, at) }
+        Self { bytes, at, unprintable: Unprintable::new(bytes, at) }
     }
 
     /// Where the next line is, without its end. Its first control byte is its CRLF. A tab is allowed (RFC 9110 §5.5), but
@@ -119,13 +119,14 @@ impl<'b> Lines<'b> {
     #[inline(always)]
     fn next(&mut self) -> Option<Range<usize>> {
         loop {
-            let end = self.odd.next()?;
+            let end = self.unprintable.next()?;
             let behind = self.bytes.get(end..)?;
             if behind.first_chunk::<2>() == Some(b"\r\n") {
                 let start = core::mem::replace(&mut self.at, end + 2);
-                self.odd.skip();
+                self.unprintable.skip();
                 return Some(start..end);
             }
+            // The line feed of the line before is told first of its block, where it could not be skipped.
             let is_line_feed = end < self.at;
             // What is above ASCII belongs to the line.
             if !is_line_feed && behind.first().is_none_or(u8::is_ascii) {
@@ -135,7 +136,8 @@ impl<'b> Lines<'b> {
     }
 }
 
-/// A line's name and value. `from` is all that was received from the line's beginning on.
+/// A line's name and value. `from` is all that was received from the line's beginning on, so that a whole lane of it can be
+/// looked at; the name ends in the line all the same, since neither CR nor LF is one of its bytes.
 #[inline(always)]
 fn named<'b>(line: &'b [u8], from: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
     let len = wide::name_len(from);
@@ -146,8 +148,7 @@ fn named<'b>(line: &'b [u8], from: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
     {
         return Some((name, value));
     }
-    let (name, value) = oddly_named(line, len)?;
-    Some((name, value))
+    unusual(line, len)
 }
 
 /// Whether there is a value, without spaces around it.
@@ -156,10 +157,10 @@ fn is_trimmed(value: &[u8]) -> bool {
     value.first().is_some_and(|&byte| byte != b' ') && value.last() != Some(&b' ')
 }
 
-/// The same for a line whose name has a rare byte at `odd`, if it goes on there, or that has not one space behind the colon.
+/// The same for a line whose name has a rare byte at `rare`, if it goes on there, or that has not one space behind the colon.
 #[cold]
-fn oddly_named(line: &[u8], odd: usize) -> Option<(&[u8], &[u8])> {
-    match line.split_at_checked(odd_token_len(line, odd))? {
+fn unusual(line: &[u8], rare: usize) -> Option<(&[u8], &[u8])> {
+    match line.split_at_checked(token_len(line, rare))? {
         ([], _) => None,
         // RFC 9112 §5.1: the value is what stands between the spaces.
         (name, [b':', value @ ..]) => Some((name, value.trim_ascii())),
@@ -175,11 +176,11 @@ fn target_len(bytes: &[u8]) -> usize {
     len + behind.iter().position(|&byte| !byte.is_ascii_graphic() || byte == b'#').unwrap_or(behind.len())
 }
 
-/// How long the token in front is; it has a rare byte at `odd`, if it goes on there.
+/// How long the token in front is; it has a rare byte at `rare`, if it goes on there.
 #[cold]
-fn odd_token_len(bytes: &[u8], odd: usize) -> usize {
-    let behind = bytes.get(odd..).unwrap_or_default();
-    odd + behind.iter().position(|&byte| !is_in(byte, &TOKEN)).unwrap_or(behind.len())
+fn token_len(bytes: &[u8], rare: usize) -> usize {
+    let behind = bytes.get(rare..).unwrap_or_default();
+    rare + behind.iter().position(|&byte| !is_in(byte, &TOKEN)).unwrap_or(behind.len())
 }
 
 /// Whether `byte` is in `table`.
@@ -267,6 +268,9 @@ mod tests {
                     other.insert(place, byte);
                     plain += u32::from(agree(&other));
                 }
+                let mut other = head.to_vec();
+                other.remove(place);
+                plain += u32::from(agree(&other));
             }
         }
         assert!(plain > 10_000, "{plain} of the changed heads are plain");
@@ -286,6 +290,22 @@ mod tests {
             }
         }
         assert!(plain > 1000, "{plain} of the heads are plain");
+    }
+
+    #[test]
+    fn what_was_read_before_more_bytes_came_is_forgotten() {
+        let (mut fields, mut of_response) = (Fields::new(), Fields::new());
+        for cut in 0..=REQUEST.len() {
+            if let Some(head) = plain_request(&REQUEST[..cut], &mut fields, FIELDS_MAX) {
+                assert_eq!(head.fields.len(), 5);
+            }
+        }
+        for cut in 0..=RESPONSE.len() {
+            if let Some(head) = plain_response(&RESPONSE[..cut], &mut of_response, Method::Get, FIELDS_MAX) {
+                assert_eq!(head.fields.len(), 3);
+            }
+        }
+        assert_eq!((fields.len(), of_response.len()), (5, 3));
     }
 
     #[test]

@@ -100,7 +100,7 @@ pub struct RequestHead<'h> {
     pub upgrade: Option<&'h [u8]>,
     /// The client waits for a `100 Continue` before it sends the body (RFC 9110 §10.1.1).
     pub expect_continue: bool,
-    /// There may be fields by which a proxy in front makes itself known; false: there are none.
+    /// There are fields by which a proxy in front makes itself known.
     pub(crate) marked: bool,
 }
 
@@ -137,12 +137,13 @@ pub fn cannot_be_request(bytes: &[u8]) -> bool {
 /// Reads the request head at the front of `bytes`, if it is whole, plain and without fault: most are, and cost one pass.
 /// `None` says nothing about it; [`head_end`](super::head_end) and [`parse_request`] do.
 ///
-/// `fields` is empty; at most `fields_max` field lines are taken.
+/// `fields` is cleared; at most `fields_max` field lines are taken.
 pub fn plain_request<'h, 'b: 'h>(
     bytes: &'b [u8],
     fields: &'h mut Fields<'b>,
     fields_max: usize,
 ) -> Option<RequestHead<'h>> {
+    fields.clear();
     let line = plain::request_line(bytes)?;
     let mut survey = Survey::default();
     let end = plain::fields(bytes, line.end, fields_max.min(FIELDS_MAX), fields, &mut survey)?;

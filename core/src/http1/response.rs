@@ -62,13 +62,14 @@ pub fn cannot_be_response(bytes: &[u8]) -> bool {
 /// Reads the response head at the front of `bytes`, if it is whole, plain and without fault: most are, and cost one
 /// pass. `None` says nothing about it; [`head_end`](super::head_end) and [`parse_response`] do.
 ///
-/// `fields` is empty; at most `fields_max` field lines are taken. `to` is the method of the request it answers.
+/// `fields` is cleared; at most `fields_max` field lines are taken. `to` is the method of the request it answers.
 pub fn plain_response<'h, 'b: 'h>(
     bytes: &'b [u8],
     fields: &'h mut Fields<'b>,
     to: Method,
     fields_max: usize,
 ) -> Option<ResponseHead<'h>> {
+    fields.clear();
     let line = plain::status_line(bytes)?;
     let mut survey = Survey::default();
     let end = plain::fields(bytes, line.end, fields_max.min(FIELDS_MAX), fields, &mut survey)?;

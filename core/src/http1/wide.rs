@@ -15,7 +15,7 @@ const BLOCK: usize = 4 * LANE;
 /// Tells where the bytes of a head are that are not printable ASCII, one after another: control bytes, and what is above
 /// ASCII. Marks are made of whole blocks, so that the processor need not wait for the end of one line to look for that of
 /// the next.
-pub(super) struct Odd<'b> {
+pub(super) struct Unprintable<'b> {
     bytes: &'b [u8],
     /// The blocks that were not looked at.
     blocks: slice::Iter<'b, [u8; BLOCK]>,
@@ -25,7 +25,7 @@ pub(super) struct Odd<'b> {
     marks: u64,
 }
 
-impl<'b> Odd<'b> {
+impl<'b> Unprintable<'b> {
     /// Those of `bytes`, from `at` on.
     #[inline(always)]
     pub(super) fn new(bytes: &'b [u8], at: usize) -> Self {
@@ -213,14 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn odd_bytes_are_found_one_after_another() {
+    fn unprintable_bytes_are_found_one_after_another() {
         const SEED: u64 = 0x40;
         let mut rng = Rng::seeded(SEED);
         for round in 0..20_000 {
             let bytes = spiced(&mut rng, 300);
             let at = rng.below(u32::try_from(bytes.len()).unwrap() + 2) as usize;
-            let mut odd = Odd::new(&bytes, at);
-            let found: Vec<usize> = core::iter::from_fn(|| odd.next()).collect();
+            let mut unprintable = Unprintable::new(&bytes, at);
+            let found: Vec<usize> = core::iter::from_fn(|| unprintable.next()).collect();
             let expected: Vec<usize> = (at..bytes.len()).filter(|&at| !is_printable(bytes[at])).collect();
             assert_eq!(found, expected, "seed {SEED:#x}, round {round}, from {at}: {bytes:x?}");
         }

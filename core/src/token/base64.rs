@@ -55,6 +55,7 @@ fn decode_short(text: &[u8], out: &mut [u8; DECODED_MAX]) -> Option<usize> {
         let [_, triple @ ..] = number.to_be_bytes();
         *to = triple;
     }
+    // `A` stands for zero bits.
     let (last, padding) = match *last {
         [a, b, b'=', b'='] => ([a, b, b'A', b'A'], 2),
         [a, b, c, b'='] => ([a, b, c, b'A'], 1),
@@ -127,6 +128,8 @@ pub(super) fn decode_into(text: &[u8], out: &mut Vec<u8>) -> bool {
     out.truncate(start + written.unwrap_or(0));
     written.is_some()
 }
+
+const _: () = assert!(TOKEN_MAX.is_multiple_of(4), "a piece of a text ends between two quads");
 
 /// Decodes `text` of any length piece by piece, without keeping it. `None`: it is not base64; else whether `accept`
 /// took every piece.
