@@ -13,6 +13,7 @@ use homing_core::stats::Counters;
 use homing_core::worker::{Control, Phase};
 pub use homing_shell::Clock;
 use homing_shell::Job;
+use homing_shell::drain::Door;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket2::Socket;
@@ -203,10 +204,12 @@ impl Service {
         let (handle, control) = Handle::new(settings);
         let mut service =
             Self { ready, handle, control, counters: Vec::new(), workers: Vec::new(), log, files };
-        for (nth, (listeners, sink)) in sockets.into_iter().zip(sinks).enumerate() {
+        let doors = Door::of_all(sockets.len());
+        for (nth, ((listeners, sink), door)) in sockets.into_iter().zip(sinks).zip(doors).enumerate() {
             let job = Job {
                 listeners,
                 control: Arc::clone(&service.control),
+                door,
                 counters: Arc::default(),
                 log: sink,
                 seed: base.map_or_else(|| seed(nth), |base| base.wrapping_add(nth as u64)),

@@ -25,6 +25,7 @@ use homing::shell::{Service, ShellError};
 use homing_core::log::{LogSink, Record};
 use homing_core::stats::Counters;
 use homing_core::worker::{Control, Phase};
+use homing_shell::drain::Door;
 use homing_shell::{Clock, Job};
 
 /// Requests that fill pools and vectors to the size they stay at.
@@ -116,6 +117,7 @@ fn check_that_workers_count(runtime: &'static str, upstreams: &[SocketAddr]) {
     let job = Job {
         listeners: vec![(settings.listeners[0].id, listener)],
         control: Arc::clone(&control),
+        door: Door::of_one(),
         counters: Arc::new(Counters::default()),
         log: Some(Box::new(Planting { pushed: 0, closed: Arc::clone(&closed) })),
         seed: 7,

@@ -58,7 +58,7 @@ pub fn run(mut job: Job) -> io::Result<()> {
         watch.registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)?;
         listeners.push(Listener { id, socket, pending: true, paused: false });
     }
-    let hub = Hub::new(&mut job, watch);
+    let hub = Hub::new(job, watch);
     Loop { hub, conns: Slab::new(), listeners, paused_until: Tick::from_millis(0) }.run(poll)
 }
 
@@ -115,18 +115,13 @@ impl Loop {
                 self.note(event);
             }
             let due = self.hub.next_tick() <= self.hub.worker.now.tick;
-            let news = self.hub.tick();
+            self.hub.tick();
             if due {
                 self.resume();
                 slim(&mut self.conns);
             }
-            if news {
-                for (key, _) in &self.conns {
-                    self.hub.shell.wake(key_of(key));
-                }
-            }
-            if !self.hub.is_running() {
-                self.listeners.clear();
+            if !self.hub.listens() {
+                self.leave();
             }
             self.accept();
             self.drive();
@@ -167,6 +162,16 @@ impl Loop {
         if index_of(&link.socket) == descriptor {
             link.note(event);
             self.hub.shell.wake(key);
+        }
+    }
+
+    /// Closes the listeners, and tells the connections once all workers have closed theirs.
+    fn leave(&mut self) {
+        self.listeners.clear();
+        if self.hub.closed() {
+            for (key, _) in &self.conns {
+                self.hub.shell.wake(key_of(key));
+            }
         }
     }
 

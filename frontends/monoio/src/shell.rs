@@ -13,10 +13,11 @@ use homing_core::clock::Tick;
 use homing_core::gate::Permit;
 use homing_core::route::ListenerId;
 use homing_core::worker::{Control, Links, Phase, Wheel, Worker};
+use homing_shell::drain::Drain;
 use homing_shell::pipe::Pipe;
 use homing_shell::{
     Ahead, Clock, Job, SWEEP, TICK, accept_blocking, cpu_nanos, is_quiet, link_limits, prepare, slim,
-    somebody_waits,
+    somebody_waits, stop_listening,
 };
 use monoio::net::TcpStream;
 use slab::Slab;
@@ -45,7 +46,10 @@ pub(crate) struct Shell {
     /// Whether somebody looks at milliseconds (the access log): a clock is then read on every turn of a connection. Else
     /// the time of the last tick is good enough for every deadline, and reading both would cost 2 % of a request.
     pub(crate) precise: bool,
+    /// What connections know of the program's end.
     pub(crate) phase: Cell<Phase>,
+    /// Whether connections are accepted.
+    listens: Cell<bool>,
     control: Arc<Control>,
 }
 
@@ -137,24 +141,29 @@ pub fn run(mut job: Job, ring: Ring) -> io::Result<()> {
         ahead: Cell::new(clock.ahead()),
         precise,
         phase,
+        listens: Cell::new(true),
         control: Arc::clone(&job.control),
     });
-    runtime.block_on(serve(shell, std::mem::take(&mut job.listeners)))
+    let listeners = std::mem::take(&mut job.listeners);
+    runtime.block_on(serve(shell, listeners, job.drain()))
 }
 
-async fn serve(shell: Rc<Shell>, listeners: Vec<(ListenerId, Socket)>) -> io::Result<()> {
+async fn serve(shell: Rc<Shell>, listeners: Vec<(ListenerId, Socket)>, drain: Drain) -> io::Result<()> {
+    let mut open = Vec::with_capacity(listeners.len());
     for (id, socket) in listeners {
         prepare(&socket);
         let readiness = TcpStream::from_std(OwnedFd::from(socket.try_clone()?).into())?;
+        let socket = Rc::new(socket);
+        open.push(Rc::clone(&socket));
         monoio::spawn(accept(Rc::clone(&shell), id, socket, readiness));
     }
-    housekeeping(&shell).await;
+    housekeeping(&shell, open, drain).await;
     Ok(())
 }
 
 /// Accepts what waits at `listener`, and waits with `readiness`, a second descriptor of it. The ring's own accept would take
 /// one connection each time the kernel is entered; so, a crowd that comes at once is taken at once.
-async fn accept(shell: Rc<Shell>, id: ListenerId, listener: Socket, readiness: TcpStream) {
+async fn accept(shell: Rc<Shell>, id: ListenerId, listener: Rc<Socket>, readiness: TcpStream) {
     while let Some(waited) = somebody(&shell, &readiness).await {
         let mut accepted = waited.map(|()| true);
         for _ in 0..ACCEPTS {
@@ -172,12 +181,11 @@ async fn accept(shell: Rc<Shell>, id: ListenerId, listener: Socket, readiness: T
     }
 }
 
-/// Waits until a connection waits; `None`: the program stops. The wait in the ring ends with this one, and with it what keeps
-/// the listener open.
+/// Waits until a connection waits; `None`: nobody is let in any more.
 async fn somebody(shell: &Shell, readiness: &TcpStream) -> Option<io::Result<()>> {
     let mut readable = pin!(readiness.readable(true));
     poll_fn(|context| {
-        if shell.phase.get() != Phase::Run {
+        if !shell.listens.get() {
             return Poll::Ready(None);
         }
         let acceptors = &mut shell.state.borrow_mut().acceptors;
@@ -196,14 +204,16 @@ fn accept_one(shell: &Rc<Shell>, at: (ListenerId, Permit), listener: &Socket) ->
     Ok(somebody_waits(listener))
 }
 
-/// Waits until another connection may be served; `None`: the program stops.
+/// Waits until another connection may be served; `None`: nobody is let in any more.
 async fn room(shell: &Shell, id: ListenerId) -> Option<Permit> {
     let mut counted = false;
     poll_fn(|context| {
+        if !shell.listens.get() {
+            return Poll::Ready(None);
+        }
         let mut state = shell.state.borrow_mut();
         let full = match shell.control.admit(state.worker.snapshot(), id) {
             Ok(permit) => return Poll::Ready(Some(permit)),
-            Err(_) if shell.phase.get() != Phase::Run => return Poll::Ready(None),
             Err(full) => full,
         };
         if !std::mem::replace(&mut counted, true) {
@@ -226,10 +236,9 @@ fn admit(shell: &Rc<Shell>, at: (ListenerId, Permit), stream: TcpStream, client:
 
 /// Every tick: clocks, the way of sending, timers, the control plane, the log; every second the link pool, and memory to give
 /// back.
-async fn housekeeping(shell: &Rc<Shell>) {
+async fn housekeeping(shell: &Rc<Shell>, mut listeners: Vec<Rc<Socket>>, mut drain: Drain) {
     let mut published = shell.control.published();
     let mut swept = Tick::default();
-    let mut deadline = Tick::NEVER;
     let mut chooser = Chooser::default();
     loop {
         monoio::time::sleep(TICK).await;
@@ -255,29 +264,38 @@ async fn housekeeping(shell: &Rc<Shell>) {
             state.links.sweep(now.tick, |link| is_quiet(&link.descriptor));
             state.slim();
         }
-        let phase = shell.control.phase();
-        if phase > shell.phase.get() {
-            shell.phase.set(phase);
-            state.worker.stopping = true;
-            state.links.clear();
-            deadline = now.tick.after(state.worker.snapshot().limits.drain_timeout);
-            // The listeners close first: a client whose idle connection ends must not be let in again.
-            state.acceptors.drain(..).for_each(Waker::wake);
+        drain.look(now.tick, state.worker.snapshot().limits.drain_timeout);
+        if drain.listens() {
             continue;
         }
-        if phase == Phase::Drain && now.tick >= deadline {
-            shell.phase.set(Phase::Stop);
+        // In the tick in which the listeners close, the tasks that accept are still there.
+        let is_empty = state.slots.is_empty() && listeners.is_empty();
+        leave(shell, &mut state, &mut listeners, &mut drain);
+        if is_empty {
+            state.worker.close_log();
+            return;
         }
-        if phase != Phase::Run {
-            let keys: Vec<u32> = state.slots.iter().filter_map(|(key, _)| u32::try_from(key).ok()).collect();
-            for key in &keys {
-                state.wake(*key, |_| {});
-            }
-            // One more turn after a stop, so that tasks can record what they were doing.
-            if keys.is_empty() {
-                state.worker.close_log();
-                return;
-            }
+    }
+}
+
+/// Closes the listeners, and tells the connections once all workers have closed theirs.
+fn leave(shell: &Shell, state: &mut State, listeners: &mut Vec<Rc<Socket>>, drain: &mut Drain) {
+    shell.listens.set(false);
+    for listener in listeners.drain(..) {
+        stop_listening(&listener);
+    }
+    state.acceptors.drain(..).for_each(Waker::wake);
+    if drain.closed(state.worker.now.tick) {
+        shell.phase.set(drain.told());
+        if !std::mem::replace(&mut state.worker.stopping, true) {
+            state.links.clear();
         }
+    }
+    if drain.told() == Phase::Run {
+        return;
+    }
+    let keys: Vec<u32> = state.slots.iter().filter_map(|(key, _)| u32::try_from(key).ok()).collect();
+    for key in keys {
+        state.wake(key, |_| {});
     }
 }

@@ -4,6 +4,7 @@
 //! Every stream socket, TCP or unix, is held as a [`std::net::TcpStream`]: reading, writing and shutting down are the same
 //! calls on the same kind of descriptor, so that a shell has one type of connection and not two.
 
+pub mod drain;
 pub mod pipe;
 pub mod readiness;
 mod rooms;
@@ -27,6 +28,8 @@ use rustix::net::{RecvFlags, SendFlags};
 use slab::Slab;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
+use crate::drain::{Door, Drain};
+
 /// How often a worker looks at its timers, at the control plane, and hands its log over.
 pub const TICK: Duration = Duration::from_millis(100);
 /// How often a worker looks for dead and aged links in its pool, and gives back what a crowd has left behind.
@@ -38,6 +41,8 @@ pub struct Job {
     pub listeners: Vec<(ListenerId, Socket)>,
     /// What to serve, and for how long.
     pub control: Arc<Control>,
+    /// Whether the worker listens, for the others of the program to see.
+    pub door: Door,
     /// The worker's own counters.
     pub counters: Arc<Counters>,
     /// Where the access log goes, if there is one.
@@ -73,6 +78,11 @@ impl Job {
     /// The core's part of the worker.
     pub fn worker(&mut self) -> Worker {
         Worker::new(self.control.snapshot(), Arc::clone(&self.counters), self.log.take(), self.seed)
+    }
+
+    /// The worker's part in the end of the program.
+    pub fn drain(self) -> Drain {
+        Drain::new(self.control, self.door)
     }
 
     /// The bounds of the worker's link pool.
@@ -203,6 +213,14 @@ fn spare_control(socket: &Socket, address: &SockAddr) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (socket, address);
+}
+
+/// Ends the listening at once, as closing would, but also where an operation of a ring still holds the socket: it goes when that
+/// one has been called back, which takes the kernel some turns.
+#[cfg(target_os = "linux")]
+pub fn stop_listening(listener: &Socket) {
+    // Linux does so for every kind of listener. Failing means that it does not listen any more.
+    let _ = listener.shutdown(std::net::Shutdown::Read);
 }
 
 /// Takes a waiting connection of a listener that was [`prepare`]d: the stream, non-blocking, and the client's address
@@ -372,6 +390,27 @@ mod tests {
         anywhere.listen(1).unwrap();
         prepare(&anywhere);
         assert_eq!(anywhere.tcp_congestion().unwrap(), before);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_listener_that_somebody_holds_stops_listening() {
+        let (listener, _link) = pair();
+        let address = listener.local_addr().unwrap();
+        let path = std::env::temp_dir().join(format!("homing-stop-listening-{}", std::process::id()));
+        let unix = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        unix.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        unix.listen(8).unwrap();
+        for (listener, address) in [(listener, address), (unix, SockAddr::unix(&path).unwrap())] {
+            let held = listener.try_clone().unwrap();
+            let client = || Socket::new(address.domain(), Type::STREAM, None).unwrap();
+            client().connect(&address).unwrap();
+            stop_listening(&listener);
+            let refused = client().connect(&address).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+            drop(held);
+        }
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -31,6 +31,7 @@ use homing_core::window::{Class, Window};
 use homing_core::worker::{Control, LinkKey, Links, Obtained, Phase, Wheel, Worker};
 use socket2::SockRef;
 
+use crate::drain::Drain;
 use crate::pipe::Pipe;
 use crate::rooms::Rooms;
 use crate::{Clock, Job, SWEEP, TICK, connect, is_quiet, link_limits, reset_on_close};
@@ -95,11 +96,10 @@ pub struct Hub<S: Shell> {
     control: Arc<Control>,
     clock: Clock,
     published: u64,
-    phase: Phase,
+    drain: Drain,
     connections: u32,
     next_tick: Tick,
     next_sweep: Tick,
-    drained: Tick,
 }
 
 /// One client connection: its socket, and what it takes to become busy again when it rests. Small, since most connections
@@ -186,7 +186,7 @@ enum Dialing {
 
 impl<S: Shell> Hub<S> {
     /// The parts of the worker that `job` describes.
-    pub fn new(job: &mut Job, shell: S) -> Self {
+    pub fn new(mut job: Job, shell: S) -> Self {
         // Read before the snapshot is: one that is published in between is then taken twice rather than missed.
         let published = job.control.published();
         let clock = job.clock;
@@ -203,11 +203,10 @@ impl<S: Shell> Hub<S> {
             control: Arc::clone(&job.control),
             clock,
             published,
-            phase: Phase::Run,
+            drain: job.drain(),
             connections: 0,
             next_tick: now.after(TICK),
             next_sweep: now.after(SWEEP),
-            drained: Tick::NEVER,
         }
     }
 
@@ -221,12 +220,11 @@ impl<S: Shell> Hub<S> {
         self.next_tick
     }
 
-    /// What is due every [`TICK`]: the control plane's news, timers, the pool, the log. True: the program's phase has
-    /// changed, and every connection is to be driven.
-    pub fn tick(&mut self) -> bool {
+    /// What is due every [`TICK`]: the control plane's news, timers, the pool, the log.
+    pub fn tick(&mut self) {
         let now = self.worker.now.tick;
         if now < self.next_tick {
-            return false;
+            return;
         }
         self.next_tick = now.after(TICK);
         let published = self.control.published();
@@ -245,12 +243,22 @@ impl<S: Shell> Hub<S> {
             self.slim();
         }
         self.worker.flush_log();
-        self.enter_phase(now)
+        self.drain.look(now, self.worker.snapshot().limits.drain_timeout);
     }
 
-    /// Whether connections are accepted at all; if not, the listeners are to be dropped.
-    pub fn is_running(&self) -> bool {
-        self.phase == Phase::Run
+    /// Whether connections are accepted at all; if not, the listeners are to be closed, and [`Hub::closed`] be told.
+    pub fn listens(&self) -> bool {
+        self.drain.listens()
+    }
+
+    /// The listeners are closed. True: connections have to know how the program ends, and every one is to be driven. To be
+    /// asked again after every tick, since other workers' listeners may still be open.
+    pub fn closed(&mut self) -> bool {
+        let is_news = self.drain.closed(self.worker.now.tick);
+        if is_news && !std::mem::replace(&mut self.worker.stopping, true) {
+            self.links.clear();
+        }
+        is_news
     }
 
     /// The right to accept another client connection on `listener`, or the cap that leaves no room. Other workers'
@@ -261,7 +269,7 @@ impl<S: Shell> Hub<S> {
 
     /// Whether the worker's job is done.
     pub fn is_finished(&self) -> bool {
-        !self.is_running() && self.connections == 0
+        !self.listens() && self.connections == 0
     }
 
     /// Gives back what a crowd has left behind.
@@ -270,23 +278,6 @@ impl<S: Shell> Hub<S> {
         self.wheel.slim();
         self.rooms.slim();
         self.shell.slim();
-    }
-
-    fn enter_phase(&mut self, now: Tick) -> bool {
-        let mut phase = self.control.phase().max(self.phase);
-        if self.phase == Phase::Drain && now >= self.drained {
-            phase = Phase::Stop;
-        }
-        if phase == self.phase {
-            return false;
-        }
-        if self.phase == Phase::Run {
-            self.worker.stopping = true;
-            self.links.clear();
-            self.drained = now.after(self.worker.snapshot().limits.drain_timeout);
-        }
-        self.phase = phase;
-        true
     }
 
     fn enter(&mut self, busy: Busy<S::Wire>) -> u32 {
@@ -352,7 +343,7 @@ impl<W: Wire> Conn<W> {
         let room = match self.state {
             State::Busy(room) => room,
             State::Rests { until, empty_lines } => {
-                if hub.phase != Phase::Run {
+                if hub.drain.told() != Phase::Run {
                     return self.close(Over::Close, hub);
                 }
                 if !self.client.poll_readable(cx) {
@@ -457,9 +448,9 @@ impl<W: Wire> Busy<W> {
 
     /// Tells the exchange what the clock and the control plane say.
     fn hear<S: Shell<Wire = W>>(&mut self, hub: &mut Hub<S>, cx: &mut Context<'_>) {
-        if self.phase != hub.phase {
-            self.phase = hub.phase;
-            match hub.phase {
+        if self.phase != hub.drain.told() {
+            self.phase = hub.drain.told();
+            match self.phase {
                 Phase::Run => {}
                 Phase::Drain => self.exchange.drain(),
                 Phase::Stop => self.exchange.stop(&mut hub.worker),
@@ -745,6 +736,7 @@ fn release<S: Shell>(mut link: Link<S::Wire>, hub: &mut Hub<S>, cx: &mut Context
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drain::Door;
     use homing_core::limits::BUSY_CONNECTIONS;
     use homing_core::stats::{Counters, Ending};
     use socket2::{Domain, Socket, Type};
@@ -810,9 +802,11 @@ mod tests {
     fn hub() -> Hub<Nobody> {
         let control = Arc::new(Control::new(Arc::default()));
         let counters = Arc::<Counters>::default();
-        let mut job =
-            Job { listeners: Vec::new(), control, counters, log: None, seed: 1, clock: Clock::start() };
-        Hub::new(&mut job, Nobody)
+        let (listeners, door) = (Vec::new(), Door::of_one());
+        Hub::new(
+            Job { listeners, control, door, counters, log: None, seed: 1, clock: Clock::start() },
+            Nobody,
+        )
     }
 
     fn open(hub: &mut Hub<Nobody>) -> Conn<Client> {
@@ -850,7 +844,11 @@ mod tests {
         let hub = &mut hub();
         let conn = &mut open(hub);
         assert_eq!((drive_at(1000, conn, hub), hub.rooms.taken()), (Driven::Waits, 0));
-        hub.phase = Phase::Drain;
+        hub.control.advance(Phase::Drain);
+        hub.tick();
+        assert!(!hub.listens());
+        assert_eq!(drive_at(1001, conn, hub), Driven::Waits, "others may listen");
+        assert!(hub.closed());
         assert_eq!((drive_at(1001, conn, hub), hub.connections), (Driven::Over, 0));
     }
 

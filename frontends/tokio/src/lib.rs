@@ -74,7 +74,7 @@ struct Serve {
 async fn serve(mut job: Job) -> io::Result<()> {
     let listeners = std::mem::take(&mut job.listeners);
     let precise = job.log.is_some();
-    let hub = RefCell::new(Hub::new(&mut job, Tasks::default()));
+    let hub = RefCell::new(Hub::new(job, Tasks::default()));
     let shared = Rc::new(Shared { hub, precise, conns: RefCell::default() });
     let mut accepting: Vec<JoinHandle<()>> = Vec::with_capacity(listeners.len());
     for (id, socket) in listeners {
@@ -86,21 +86,34 @@ async fn serve(mut job: Job) -> io::Result<()> {
     while !shared.hub.borrow().is_finished() {
         let wait = patience(&shared.hub.borrow());
         sleep(wait).await;
-        let mut hub = shared.hub.borrow_mut();
-        hub.read_clock();
-        let news = hub.tick();
-        slim(&mut shared.conns.borrow_mut());
-        // Another worker's connection may have ended.
-        hub.shell.wake_accepting();
-        if !hub.is_running() {
-            // Dropping the tasks drops the listeners; before a client can see that its connection is drained.
-            accepting.drain(..).for_each(|task| task.abort());
-        }
-        if news {
-            hub.shell.wake_all();
+        tick(&shared);
+        if !shared.hub.borrow().listens() {
+            leave(&shared, &mut accepting).await;
         }
     }
     Ok(())
+}
+
+fn tick(shared: &Shared) {
+    let mut hub = shared.hub.borrow_mut();
+    hub.read_clock();
+    hub.tick();
+    slim(&mut shared.conns.borrow_mut());
+    // Another worker's connection may have ended.
+    hub.shell.wake_accepting();
+}
+
+/// Closes the listeners, and tells the connections once all workers have closed theirs.
+async fn leave(shared: &Shared, accepting: &mut Vec<JoinHandle<()>>) {
+    for task in accepting.drain(..) {
+        // Which asks the runtime to drop it, and the listener with it; it has once the task is over.
+        task.abort();
+        let _ = task.await;
+    }
+    let mut hub = shared.hub.borrow_mut();
+    if hub.closed() {
+        hub.shell.wake_all();
+    }
 }
 
 /// How long there is nothing to do for the worker as a whole.

@@ -14,10 +14,12 @@ use homing_core::balance::Balance;
 use homing_core::field::Status;
 use homing_core::hosts::{Cluster, ClusterSpec, Endpoint, HealthSet, HostSpec};
 use homing_core::limits::Limits;
+use homing_core::log::{LogSink, Record};
 use homing_core::route::ListenerId;
 use homing_core::snapshot::Snapshot;
 use homing_core::stats::{Counters, Ending};
 use homing_core::worker::{Control, Phase};
+use homing_shell::drain::Door;
 use homing_shell::{Clock, Job};
 use socket2::{SockRef, Socket};
 
@@ -41,22 +43,42 @@ impl Proxy {
     }
 
     pub fn start_with(run: Run, snapshot: Snapshot) -> Self {
+        Self::worker(run, Arc::new(Control::new(Arc::new(snapshot))), Door::of_one(), None)
+    }
+
+    /// Two workers of one program, and a hold on the ticks of each. Each listens on a port of its own, so that it is known whose
+    /// client one is.
+    pub fn start_two(run: Run, snapshot: Snapshot) -> [(Self, Ticks); 2] {
+        let control = Arc::new(Control::new(Arc::new(snapshot)));
+        let mut doors = Door::of_all(2);
+        std::array::from_fn(|_| {
+            let (ticks, turnstile) = Ticks::new();
+            let door = doors.pop().expect("a door for each worker");
+            (Self::worker(run, Arc::clone(&control), door, Some(Box::new(turnstile))), ticks)
+        })
+    }
+
+    fn worker(run: Run, control: Arc<Control>, door: Door, log: Option<Box<dyn LogSink>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let control = Arc::new(Control::new(Arc::new(snapshot)));
         let counters = Arc::<Counters>::default();
         let job_parts = (Arc::clone(&control), Arc::clone(&counters));
         let thread = spawn(move || {
             let (control, counters) = job_parts;
             let listeners = vec![(ListenerId(0), Socket::from(listener))];
-            run(Job { listeners, control, counters, log: None, seed: 1, clock: Clock::start() })
+            run(Job { listeners, control, door, counters, log, seed: 1, clock: Clock::start() })
         });
         Self { address, control, counters, thread: Some(thread) }
     }
 
     pub fn client(&self) -> Client {
         Client::new(TcpStream::connect(self.address).unwrap())
+    }
+
+    /// Whether the kernel takes a connection for the worker.
+    pub fn listens(&self) -> bool {
+        TcpStream::connect(self.address).is_ok()
     }
 
     /// Waits until the worker has ended by itself.
@@ -84,6 +106,53 @@ impl Drop for Proxy {
         if !std::thread::panicking() {
             self.stop();
         }
+    }
+}
+
+/// A hold on a worker's ticks, each of which flushes its log before it looks at the program's phase.
+pub struct Ticks {
+    came: Receiver<()>,
+    /// Dropped, it lets every tick pass.
+    pass: Option<Sender<()>>,
+}
+
+/// The log of a worker whose [`Ticks`] are held.
+struct Turnstile {
+    came: Sender<()>,
+    pass: Receiver<()>,
+}
+
+impl Ticks {
+    fn new() -> (Self, Turnstile) {
+        let (came, comes) = channel();
+        let (pass, passes) = channel();
+        (Self { came: comes, pass: Some(pass) }, Turnstile { came, pass: passes })
+    }
+
+    /// Waits until the worker is in a tick, where it stands still if it is held.
+    pub fn stand(&self) {
+        self.came.recv_timeout(PATIENCE).expect("a tick");
+    }
+
+    /// Waits until so many more have begun.
+    pub fn go_by(&self, count: usize) {
+        self.came.try_iter().for_each(drop);
+        (0..count).for_each(|_| self.stand());
+    }
+
+    /// Holds them no longer.
+    pub fn let_go(&mut self) {
+        self.pass = None;
+    }
+}
+
+impl LogSink for Turnstile {
+    fn push(&mut self, _: &Record<'_>) {}
+
+    fn flush(&mut self) {
+        // Failing means that the test has let go.
+        let _ = self.came.send(());
+        let _ = self.pass.recv();
     }
 }
 
