@@ -26,6 +26,13 @@ pub enum Descriptors {
     },
 }
 
+/// What a worker opens for itself on the runtime that takes most: poll or ring, what wakes it, the pipe for long bodies.
+const WORKER: u64 = 5;
+/// What a worker opens for one listener: monoio has it twice, once to wait in the ring.
+const LISTENER: u64 = 2;
+/// What the program opens beside its workers: two for signals, the access log, a file that is read again.
+const PROGRAM: u64 = 4;
+
 /// macOS refuses more than this although it calls its hard limit infinite (OPEN_MAX).
 const OPEN_MAX: rlim_t = 10_240;
 
@@ -43,6 +50,23 @@ pub fn raise() -> Descriptors {
         Ok(()) => Descriptors::Raised { from: soft, to: wanted },
         Err(error) => Descriptors::Refused { limit: Some(soft), error },
     }
+}
+
+/// How many are open.
+pub fn in_use() -> u64 {
+    // Where the system does not say, there are the three that every program has.
+    let Ok(open) = std::fs::read_dir("/dev/fd") else { return 3 };
+    // One of them is that of the directory.
+    u64::try_from(open.count()).unwrap_or(u64::MAX).saturating_sub(1)
+}
+
+/// How many proxied connections fit `limit` when so many are open before the workers and listeners are.
+pub fn connections(limit: rlim_t, in_use: u64, workers: usize, listeners: usize) -> u64 {
+    let count = |number| u64::try_from(number).unwrap_or(u64::MAX);
+    let each = count(listeners).saturating_mul(LISTENER).saturating_add(WORKER);
+    let own = count(workers).saturating_mul(each).saturating_add(in_use).saturating_add(PROGRAM);
+    // One towards the client, one towards the host.
+    limit.saturating_sub(own) / 2
 }
 
 impl Descriptors {
@@ -85,5 +109,13 @@ mod tests {
         assert!(!matches!(first, Descriptors::Refused { .. }), "{first}");
         let second = raise();
         assert_eq!(second, Descriptors::Highest(first.limit().unwrap()));
+    }
+
+    #[test]
+    fn what_the_program_takes_itself_is_not_promised_to_connections() {
+        assert_eq!(connections(100, 3, 1, 1), (100 - 3 - 4 - 7) / 2);
+        assert_eq!(connections(1024, 3, 4, 3), (1024 - 3 - 4 - 44) / 2);
+        assert_eq!(connections(20, 3, 4, 3), 0);
+        assert!(in_use() >= 3);
     }
 }

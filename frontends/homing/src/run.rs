@@ -37,12 +37,12 @@ fn raise_descriptors(settings: &Settings) {
         Descriptors::Refused { .. } => warn!("{descriptors}"),
     }
     let Some(limit) = descriptors.limit() else { return };
-    // One descriptor towards the client, one towards the host.
-    let connections = u64::from(settings.snapshot.limits.connections);
-    if connections.saturating_mul(2) > limit {
+    let (workers, listeners) = (settings.workers, settings.listeners.len());
+    let fit = descriptors::connections(limit, descriptors::in_use(), workers, listeners);
+    let allowed = settings.snapshot.limits.connections;
+    if u64::from(allowed) > fit {
         info!(
-            "about {} connections at once fit the limit on open files; limits.connections allows {connections}",
-            limit / 2
+            "about {fit} connections at once fit the limit on open files; limits.connections allows {allowed}"
         );
     }
 }

@@ -260,3 +260,33 @@ fn minted_tokens_read_back() {
         homing(&["token", "encode", "--address", "10.0.43.175:8080", "--expires", "153015"]).unwrap();
     assert_eq!(stdout(&minted), format!("{SAMPLE}\n"));
 }
+
+/// What is promised to connections is there, and little more than that.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_connections_that_are_said_to_fit_do() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpStream;
+    use std::process::Stdio;
+
+    for runtime in ["mio", "tokio", "auto"] {
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "ulimit -n 100 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_homing"), "run"]);
+        limited.args(["--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:1", "--header", "x-session-id"]);
+        limited.args(["--workers", "1", "--runtime", runtime]).env_remove("RUST_LOG").stderr(Stdio::piped());
+        let mut program = limited.spawn().unwrap();
+        let mut said = BufReader::new(program.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let about = said.find_map(|line| Some(line.split_once("about ")?.1.to_owned())).unwrap();
+        let fit: usize = about.split(' ').next().unwrap().parse().unwrap();
+        let ready = said.find_map(|line| Some(line.split_once(" on 127.0.0.1:")?.1.to_owned())).unwrap();
+        let port: String = ready.chars().take_while(char::is_ascii_digit).collect();
+        // A worker that answers has everything that it opens for itself, and the connection.
+        let mut client = TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+        client.read_exact(&mut [0; 12]).unwrap();
+        let open = fs::read_dir(format!("/proc/{}/fd", program.id())).unwrap().count();
+        program.kill().unwrap();
+        program.wait().unwrap();
+        assert!((90..=100).contains(&(open - 1 + 2 * fit)), "{runtime}: {open} and {fit} connections");
+    }
+}
