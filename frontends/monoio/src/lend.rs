@@ -43,7 +43,8 @@ impl AsFd for Descriptor {
 /// Closes a stream that no operation of the ring has, which monoio checks. Dropped, it would be closed by an operation of the
 /// ring, and that one be called back: 2 % of a connection with one request.
 pub(crate) fn close_now(stream: TcpStream) {
-    // SAFETY: the descriptor is open, and `into_raw_fd` has just given up its only owner.
+    // SAFETY: the descriptor is open, and `into_raw_fd` has just given up its only owner. So it is in monoio 0.2.4, which is
+    // why Cargo.toml asks for exactly that one (docs/decisions/0017).
     drop(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
 }
 
