@@ -88,7 +88,8 @@ struct Watch {
     ready: VecDeque<u32>,
     /// By key: whether it is in `ready`.
     queued: Vec<bool>,
-    /// By a link's descriptor: the key of the connection that it served last.
+    /// By a link's descriptor: the key of the connection that it served last. Never slimmed, since nobody says here when a
+    /// link closes; it is bounded by the limit on open files, at 4 bytes each.
     links: Vec<u32>,
 }
 
