@@ -194,6 +194,12 @@ async fn busy(
     conn.leave(&end);
     // An operation has a window, too.
     let is_still = conn.away.get() == 0;
+    // The exchange rests once it has the client's read back, and its link has gone whole. Else a client that waits would be
+    // sent away, which is not wrong, but nobody would see why.
+    debug_assert!(
+        is_still || matches!(end, End::Over(_)),
+        "it rests while the kernel has one of its windows"
+    );
     (end, reader.reunite(writer).ok().filter(|_| is_still))
 }
 
