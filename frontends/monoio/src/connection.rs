@@ -688,6 +688,12 @@ impl Conn {
     fn leave(&self, end: &End) {
         let mut state = self.shell.state.borrow_mut();
         self.obey(&mut self.exchange.borrow_mut(), &mut state);
+        // One that was made while the exchange ended, which has no word on it then.
+        if let Some(link) = self.link.take() {
+            link.shut();
+            let waiting = state.links.closed(link.key);
+            state.next_in_line(waiting);
+        }
         state.worker.windows.retire(&mut self.inbound.borrow_mut());
         state.worker.windows.retire(&mut self.outbound.borrow_mut());
         // They go with operations that nobody waits for any more.
