@@ -59,6 +59,8 @@ pub(super) struct Shell {
     script: Source,
     dialing: Option<Dial>,
     next_dial: Dialed,
+    /// A dial was asked for and did not come to anything yet.
+    dial_asked: bool,
     records: Arc<Mutex<Vec<Logged>>>,
     over: Option<Over>,
     leaves: bool,
@@ -102,6 +104,7 @@ impl Shell {
             script: Source::default(),
             dialing: None,
             next_dial: Dialed::Fresh,
+            dial_asked: false,
             records,
             over: None,
             leaves: seed.is_multiple_of(2),
@@ -260,6 +263,7 @@ impl Shell {
         if let Step::Send(count) = first.0 {
             assert!((1..=first.2.len()).contains(&count), "Send({count}) of {} bytes", first.2.len());
         }
+        self.dial_asked |= matches!(first.0, Step::Dial(_));
         self.tunnelled |= first.1.0 == RequestState::Tunnel;
         if let Some(link) = &mut self.link {
             link.tunnel |= first.1.0 == RequestState::Tunnel;
@@ -386,6 +390,7 @@ impl Shell {
             link.dialled += 1;
             self.link = Some(link);
         }
+        self.dial_asked = false;
         self.exchange.dialed(dialed, &mut self.worker);
         self.follow();
         true
@@ -399,6 +404,10 @@ impl Shell {
         }
         if self.over.is_none() && self.exchange.over().is_some() {
             self.over = self.exchange.over();
+            if self.dial_asked {
+                // From the dial on, the link that was held is the shell's: it closes with the connection.
+                self.link = None;
+            }
             assert!(self.link.is_none(), "the connection is over and its link was not spoken of");
             assert_eq!(self.exchange.deadline(), Tick::NEVER, "what is over waits for nothing");
         }
