@@ -17,10 +17,11 @@ use std::time::Duration;
 /// How often to look.
 pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
-/// So many more or less are a crowd, if they are also half of all.
-const CROWD: u32 = 256;
-/// So many looks in a row must find about the same number.
+/// So many more or less are a crowd, if they are also half of all. Fewer leave 4 MiB at most, two large windows each.
+const CROWD: u32 = 32;
+/// So many looks in a row must find about the same number: so many more or less, or a sixteenth.
 const STILL: u32 = 2;
+const ABOUT: u32 = 16;
 /// Looks from one time to the next, at least.
 const PAUSE: u32 = 5;
 /// Looks until buffers have aged that nobody needs, and a bound on the wait for links.
@@ -52,7 +53,7 @@ impl Crowd {
     /// closed after this time.
     pub(crate) fn look(&mut self, open: u32, links_live: Duration) -> bool {
         let moved = open.abs_diff(self.last);
-        self.still = if moved <= (self.last / 16).max(CROWD / 16) { self.still + 1 } else { 0 };
+        self.still = if moved <= (self.last / 16).max(ABOUT) { self.still + 1 } else { 0 };
         self.last = open;
         self.fewest = self.fewest.min(open);
         self.most = self.most.max(open);
