@@ -59,7 +59,7 @@ fn exchange(exchanged: &'static mut Exchanged) -> bool {
 }
 
 #[expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to go on with")]
-fn lookups(hosts: u32) -> &'static Lookups {
+fn lookups(hosts: u32) -> &'static mut Lookups {
     Box::leak(Box::new(Lookups::new(hosts).expect("a working set-up")))
 }
 
@@ -70,7 +70,7 @@ fn is_at_home(found: Option<Verdict>) {
 
 #[library_benchmark]
 #[bench::cookie(args = (100), setup = lookups, teardown = is_at_home)]
-fn lookup(lookups: &'static Lookups) -> Option<Verdict> {
+fn lookup(lookups: &'static mut Lookups) -> Option<Verdict> {
     lookups.find(black_box(b"/a?x"), black_box(Lookups::now()))
 }
 

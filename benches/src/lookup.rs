@@ -4,6 +4,7 @@
 use homing_core::affinity::{Policy, Verdict};
 use homing_core::clock::UnixSecs;
 use homing_core::hosts::ClusterId;
+use homing_core::token::Scratch;
 
 use crate::exchange::{NOW, cookies, policy};
 use crate::hosts::Hosts;
@@ -14,6 +15,7 @@ pub struct Lookups {
     policy: Policy,
     hosts: Hosts,
     line: Vec<u8>,
+    room: Scratch,
 }
 
 impl Lookups {
@@ -21,13 +23,13 @@ impl Lookups {
     pub fn new(hosts: u32) -> Option<Self> {
         let hosts = Hosts::new(hosts).ok()?;
         let line = cookies(Some(hosts.present.last()?));
-        Some(Self { policy: policy().ok()?, hosts, line })
+        Some(Self { policy: policy().ok()?, hosts, line, room: Scratch::new() })
     }
 
     /// One lookup; `None` when the path is none of the policy's.
     #[inline]
-    pub fn find(&self, path: &[u8], now: UnixSecs) -> Option<Verdict> {
-        let mut lookup = self.policy.lookup(path, now)?;
+    pub fn find(&mut self, path: &[u8], now: UnixSecs) -> Option<Verdict> {
+        let mut lookup = self.policy.lookup(path, now, &mut self.room)?;
         lookup.offer(&self.line);
         Some(lookup.read().find(&self.policy, [(ClusterId(0), &self.hosts.cluster)]))
     }
@@ -45,7 +47,7 @@ mod tests {
 
     #[test]
     fn the_token_leads_to_its_host_until_it_expires() {
-        let lookups = Lookups::new(100).unwrap();
+        let mut lookups = Lookups::new(100).unwrap();
         let found = lookups.find(b"/a?x", Lookups::now());
         assert!(matches!(found, Some(Verdict::Pin(_))), "{found:?}");
         let late = UnixSecs::new(NOW.get() + 61);

@@ -10,19 +10,21 @@ use homing_core::balance::Balance;
 use homing_core::clock::UnixSecs;
 use homing_core::field::Status;
 use homing_core::hosts::{Cluster, ClusterId, ClusterSpec, Endpoint, HealthSet, HostId, HostRef, HostSpec};
+use homing_core::token::Scratch;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (policy, cluster) = (policy()?, cluster(["10.0.0.1:80", "10.0.0.2:80"])?);
     let now = UnixSecs::new(1_800_000_000);
-    // Nothing is put on the heap per request: the buffer is the caller's.
-    let mut value = Vec::with_capacity(256);
+    // Nothing is put on the heap per request: room and buffer are the caller's.
+    let (mut room, mut value) = (Scratch::new(), Vec::with_capacity(256));
 
-    let first = request(&policy, &cluster, None, now, &mut value).ok_or("no host")?;
+    let first = request(&policy, &cluster, None, now, &mut room, &mut value).ok_or("no host")?;
     assert_eq!(first, "placed: absent");
     let cookie = String::from_utf8(value.clone())?;
     println!("set-cookie: {cookie}");
 
-    let again = request(&policy, &cluster, Some(cookie.as_bytes()), now, &mut value).ok_or("no host")?;
+    let cookie = Some(cookie.as_bytes());
+    let again = request(&policy, &cluster, cookie, now, &mut room, &mut value).ok_or("no host")?;
     assert_eq!(again, "pinned");
     assert!(value.is_empty(), "the client has its cookie");
     Ok(())
@@ -34,11 +36,12 @@ fn request(
     cluster: &Cluster,
     cookie: Option<&[u8]>,
     now: UnixSecs,
+    room: &mut Scratch,
     value: &mut Vec<u8>,
 ) -> Option<String> {
     const ONLY: ClusterId = ClusterId(0);
     // Out of the cookie's path, there is nothing to read and nothing to write.
-    let mut lookup = policy.lookup(b"/cart?item=7", now)?;
+    let mut lookup = policy.lookup(b"/cart?item=7", now, room)?;
     if let Some(line) = cookie {
         lookup.offer(line);
     }

@@ -28,8 +28,8 @@
 //! stats             → affinity gate hosts+balance
 //! snapshot          → affinity gate hosts+balance limits route
 //! log               → clock route stats
-//! worker            → clock gate hosts+balance http1 limits log rng route snapshot stats window
-//! exchange::attempt → affinity clock hosts+balance rng route snapshot stats worker
+//! worker            → clock gate hosts+balance http1 limits log rng route snapshot stats token window
+//! exchange::attempt → affinity clock hosts+balance rng route snapshot stats token worker
 //! exchange::body    → http1
 //! exchange::machine
 //! exchange          → affinity clock exchange::attempt exchange::body exchange::machine field hosts+balance http1

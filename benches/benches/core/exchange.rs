@@ -23,7 +23,7 @@ pub(crate) fn whole(criterion: &mut Criterion) {
 
 #[expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to go on with")]
 pub(crate) fn lookup(criterion: &mut Criterion) {
-    let lookups = Lookups::new(100).expect("a working set-up");
+    let mut lookups = Lookups::new(100).expect("a working set-up");
     criterion.bench_function("lookup/cookie", |bencher| {
         bencher.iter(|| lookups.find(black_box(b"/a?x"), black_box(Lookups::now())));
     });

@@ -4,10 +4,10 @@ use core::ops::Range;
 use core::time::Duration;
 
 use super::policy::Carrier;
-use super::{Found, LineEdit, Policy, Refusal, RefusalReason, Routed};
+use super::{LineEdit, Policy, Refusal, RefusalReason, Routed};
 use crate::carrier::Sse;
 use crate::clock::UnixSecs;
-use crate::token::{Address, Token};
+use crate::token::{self, Address};
 
 /// What happens to the response's session field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,13 +38,13 @@ pub enum EndpointEdit {
     },
 }
 
-impl Found {
+impl Routed {
     /// What is to be taken out of `target`, the one that was looked up, on its way upstream: the address behind the
     /// session's value in a URL. All other bytes of the target stay as they are.
     #[inline]
     pub fn target_cut(&self, policy: &Policy, target: &[u8]) -> Option<Range<usize>> {
         match &policy.carrier {
-            Carrier::Sse(sse) if self.enveloped => sse.suffix_in(target),
+            Carrier::Sse(sse) if self.said.enveloped => sse.suffix_in(target),
             _ => None,
         }
     }
@@ -57,19 +57,17 @@ impl Found {
     pub fn edit_line(&self, policy: &Policy, nth: usize, value: &[u8], out: &mut Vec<u8>) -> LineEdit {
         match &policy.carrier {
             Carrier::Cookie(cookie) if policy.hide_from_upstream => cookie.hide(value, out),
-            Carrier::Envelope(envelope) if self.enveloped => envelope.unwrap_line(nth, value, out),
+            Carrier::Envelope(envelope) if self.said.enveloped => envelope.unwrap_line(nth, value, out),
             _ => LineEdit::Keep,
         }
     }
-}
 
-impl Routed {
     /// What happens to the response's session field once the host, whose address text is `address`, has answered.
     /// `lines` is how many lines of [`Policy::response_field`] the response has, `first` the value of the first.
     /// `out` is cleared and filled with the value to write.
     ///
-    /// A cookie is set, and a header replaced, when the request had no usable token or one that differs from `address`
-    /// byte for byte (conformance §1.7); a cookie also when it is to be renewed, which Envoy does not know. One line of
+    /// A cookie is set, and a header replaced, when the request had no usable token or one that names another host, byte for
+    /// byte (conformance §1.7); a cookie also when it is to be renewed, which Envoy does not know. One line of
     /// an envelope's field is always wrapped, none and several never (4.1). An address longer than
     /// [`crate::limits::ADDRESS_MAX`] cannot be minted and changes nothing; a [`crate::hosts::Cluster`] holds none.
     pub fn response_edit(
@@ -83,10 +81,8 @@ impl Routed {
     ) -> ResponseEdit {
         out.clear();
         let no_cache = policy.no_cache;
-        let own =
-            self.found().token.as_ref().ok().filter(|token| token.address.as_bytes() == address.as_bytes());
-        match (&policy.carrier, own) {
-            (Carrier::Cookie(_), Some(token)) if !is_due(token, policy.renew_before, now) => {
+        match (&policy.carrier, self.own()) {
+            (Carrier::Cookie(_), Some(expires)) if !is_due(expires, policy.renew_before, now) => {
                 ResponseEdit::Keep
             }
             (Carrier::Header(_), Some(_)) => ResponseEdit::Keep,
@@ -144,8 +140,8 @@ impl Refusal {
 }
 
 /// Whether a cookie is to be renewed: less than `renew_before` of its life is left. One that never ends never is.
-fn is_due(token: &Token, renew_before: Option<Duration>, now: UnixSecs) -> bool {
-    match (renew_before, token.remaining_secs(now)) {
+fn is_due(expires: Option<UnixSecs>, renew_before: Option<Duration>, now: UnixSecs) -> bool {
+    match (renew_before, token::remaining_secs(expires, now)) {
         (Some(renew_before), Some(remaining)) => Duration::from_secs(remaining) < renew_before,
         _ => false,
     }

@@ -8,40 +8,43 @@ use crate::token::{self, Address, DecodeError, Reading, Scratch, Token};
 
 /// Reads the session field of one request.
 #[derive(Debug)]
-pub struct Lookup<'p> {
-    policy: &'p Policy,
+pub struct Lookup<'l> {
+    policy: &'l Policy,
     now: UnixSecs,
-    found: Found,
+    /// What was read last; of a good token nothing is read behind it.
+    room: &'l mut Scratch,
+    token: Result<Reading, Miss>,
+    enveloped: bool,
     lines: u32,
 }
 
 /// What a request's session field says.
 #[derive(Clone, Copy, Debug)]
-pub struct Found {
-    pub(super) token: Result<Token, Miss>,
+pub struct Found<'l> {
+    /// The address of a good token, and when it stops counting.
+    pub(super) token: Result<(&'l [u8], Option<UnixSecs>), Miss>,
     /// The first line is an envelope, or the target has an address in it: the upstream must not see that.
     pub(super) enveloped: bool,
 }
 
-impl<'p> Lookup<'p> {
+impl<'l> Lookup<'l> {
     #[inline]
-    pub(super) fn new(policy: &'p Policy, now: UnixSecs) -> Self {
-        Self { policy, now, found: Found { token: Err(Miss::Absent), enveloped: false }, lines: 0 }
+    pub(super) fn new(policy: &'l Policy, now: UnixSecs, room: &'l mut Scratch) -> Self {
+        Self { policy, now, room, token: Err(Miss::Absent), enveloped: false, lines: 0 }
     }
 
     /// Reads the target. The first usable value of the parameter counts, as with cookies; one without an address is the
     /// upstream's own, as it stands: malformed, like an envelope that is none.
-    pub(super) fn in_target(policy: &'p Policy, sse: &Sse, target: &[u8], now: UnixSecs) -> Self {
-        let mut lookup = Self::new(policy, now);
+    pub(super) fn in_target(mut self, sse: &Sse, target: &[u8]) -> Self {
         for span in sse.values(target) {
-            let value = target.get(span).unwrap_or_default();
-            lookup.note(token::read_sse(value, &mut Scratch::new()));
-            if lookup.found.token.is_ok() {
-                lookup.found.enveloped = true;
+            let reading = token::read_sse(target.get(span).unwrap_or_default(), self.room);
+            self.note(reading);
+            if self.token.is_ok() {
+                self.enveloped = true;
                 break;
             }
         }
-        lookup
+        self
     }
 
     /// Shows one line of [`Policy::request_field`], in the order received.
@@ -63,45 +66,46 @@ impl<'p> Lookup<'p> {
         match &self.policy.carrier {
             Carrier::Cookie(cookie) => {
                 let mut values = cookie.values(line);
-                while self.found.token.is_err()
+                while self.token.is_err()
                     && let Some(value) = values.next()
                 {
-                    self.note(token::read_cookie(value, &mut Scratch::new()));
-                }
-            }
-            Carrier::Header(_) if first => self.note(token::read_header(line, &mut Scratch::new())),
-            Carrier::Envelope(_) if first => match token::read_envelope(line, &mut Scratch::new()) {
-                Ok(reading) => {
-                    self.found.enveloped = true;
+                    let reading = token::read_cookie(value, self.room);
                     self.note(reading);
                 }
-                Err(error) => self.note(Err(error)),
-            },
+            }
+            Carrier::Header(_) if first => {
+                let reading = token::read_header(line, self.room);
+                self.note(reading);
+            }
+            Carrier::Envelope(_) if first => {
+                let reading = token::read_envelope(line, self.room);
+                self.enveloped = reading.is_ok();
+                self.note(reading.flatten());
+            }
             Carrier::Header(_) | Carrier::Envelope(_) | Carrier::Sse(_) => {}
         }
     }
 
     /// What the lines said.
     #[inline]
-    pub fn read(self) -> Found {
-        self.found
+    pub fn read(&self) -> Found<'_> {
+        let token = self.token.as_ref().map(|reading| (reading.address(self.room), reading.expires));
+        let token = token.map_err(|&miss| miss);
+        Found { token, enveloped: self.enveloped }
     }
 
     #[inline]
-    fn note(&mut self, reading: Result<Reading<'_>, DecodeError>) {
+    fn note(&mut self, reading: Result<Reading, DecodeError>) {
         let miss = match reading {
             Ok(reading) if token::has_passed(reading.expires, self.now) => Miss::Expired,
-            Ok(reading) => match Address::new(reading.address) {
-                Some(address) => {
-                    self.found.token = Ok(Token { address, expires: reading.expires });
-                    return;
-                }
-                None => Miss::Malformed,
-            },
+            Ok(reading) => {
+                self.token = Ok(reading);
+                return;
+            }
             Err(DecodeError::Empty) => Miss::Absent,
             Err(_) => Miss::Malformed,
         };
-        if let Err(worst) = &mut self.found.token {
+        if let Err(worst) = &mut self.token {
             *worst = match (*worst, miss) {
                 (Miss::Expired, _) | (_, Miss::Expired) => Miss::Expired,
                 (Miss::Malformed, _) | (_, Miss::Malformed) => Miss::Malformed,
@@ -111,10 +115,12 @@ impl<'p> Lookup<'p> {
     }
 }
 
-impl Found {
+impl Found<'_> {
     /// The token, or why there is none.
-    #[inline]
-    pub fn token(&self) -> Result<&Token, Miss> {
-        self.token.as_ref().map_err(|&miss| miss)
+    pub fn token(&self) -> Result<Token, Miss> {
+        let (address, expires) = self.token?;
+        // What was read is an address; one that does not fit was refused then.
+        let address = Address::new(address).ok_or(Miss::Malformed)?;
+        Ok(Token { address, expires })
     }
 }

@@ -11,8 +11,9 @@
 //! a token for no host, or for a host that failed, cannot be written. (Envoy writes one for the host that just refused
 //! the connection: fail-007, fail-009, fail-036.)
 //!
-//! All values are small and own what they hold, so they may outlive a reload; the policy is handed in again where it is
-//! needed. No call allocates, except that a caller's buffer may grow.
+//! What is routed is small and owns what it holds, so it may outlive a reload; the policy is handed in again where it is
+//! needed. Until then a token lies where it was decoded, in room that the caller lends. No call allocates, except that a
+//! caller's buffer may grow.
 
 mod edit;
 mod lookup;

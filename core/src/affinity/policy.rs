@@ -8,6 +8,7 @@ use crate::clock::UnixSecs;
 use crate::field::{FieldName, Status};
 use crate::limits::INSERT_MAX;
 use crate::planted::Bug;
+use crate::token::Scratch;
 
 /// A compiled session policy.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl Policy {
     }
 
     /// Whether requests can leave with another session field than they came with, so that
-    /// [`Found::edit_line`](super::Found::edit_line) must be asked.
+    /// [`Routed::edit_line`](super::Routed::edit_line) must be asked.
     #[inline]
     pub const fn edits_requests(&self) -> bool {
         match self.carrier {
@@ -94,7 +95,7 @@ impl Policy {
 
     /// The query parameter whose value the upstream hands out in an event stream, when the session travels so. The stream
     /// is to be rewritten then ([`Routed::endpoint_edit`](super::Routed::endpoint_edit)), and targets too
-    /// ([`Found::target_cut`](super::Found::target_cut)).
+    /// ([`Routed::target_cut`](super::Routed::target_cut)).
     #[inline]
     pub fn sse_parameter(&self) -> Option<&str> {
         match &self.carrier {
@@ -122,13 +123,14 @@ impl Policy {
     }
 
     /// Begins to read a request. `target` is the raw path with its query. `None`: out of the cookie's scope,
-    /// so nothing is to be read, and nothing to be written later either.
+    /// so nothing is to be read, and nothing to be written later either. `room` is for the token.
     #[inline]
-    pub fn lookup(&self, target: &[u8], now: UnixSecs) -> Option<Lookup<'_>> {
+    pub fn lookup<'l>(&'l self, target: &[u8], now: UnixSecs, room: &'l mut Scratch) -> Option<Lookup<'l>> {
+        let lookup = Lookup::new(self, now, room);
         match &self.carrier {
             Carrier::Cookie(cookie) if !cookie.scope().contains(target) => None,
-            Carrier::Sse(sse) => Some(Lookup::in_target(self, sse, target, now)),
-            _ => Some(Lookup::new(self, now)),
+            Carrier::Sse(sse) => Some(lookup.in_target(sse, target)),
+            _ => Some(lookup),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::hosts::{
     HostSpec,
 };
 use crate::limits::INSERT_MAX;
-use crate::token::{self, Address, Token};
+use crate::token::{self, Address, Scratch, Token};
 
 const NOW: UnixSecs = UnixSecs::new(1_795_406_005);
 const A: &str = "127.0.0.1:21101";
@@ -84,20 +84,27 @@ fn in_header(address: &str) -> String {
     String::from_utf8(out).unwrap()
 }
 
-fn found(policy: &Policy, lines: &[&str]) -> Found {
-    let mut lookup = policy.lookup(b"/", NOW).unwrap();
+/// What `lines` say, handed to `then`.
+fn found<R>(policy: &Policy, lines: &[&str], then: impl FnOnce(Found<'_>) -> R) -> R {
+    let mut room = Scratch::new();
+    let mut lookup = policy.lookup(b"/", NOW, &mut room).unwrap();
     lines.iter().for_each(|line| lookup.offer(line.as_bytes()));
-    lookup.read()
+    then(lookup.read())
 }
 
-fn address(found: Found) -> Result<String, Miss> {
-    found.token().map(|token| token.address.to_string())
+fn address(policy: &Policy, lines: &[&str]) -> Result<String, Miss> {
+    found(policy, lines, |found| found.token().map(|token| token.address.to_string()))
+}
+
+/// The verdict in `cluster`.
+fn found_in(cluster: &Cluster, policy: &Policy, lines: &[&str]) -> Verdict {
+    found(policy, lines, |found| found.find(policy, [(ClusterId(0), cluster)]))
 }
 
 /// The verdict in a cluster of A and B, in a word.
 fn verdict(policy: &Policy, lines: &[&str]) -> String {
     let cluster = cluster(&[A, B]);
-    match found(policy, lines).find(policy, [(ClusterId(7), &cluster)]) {
+    match found_in(&cluster, policy, lines) {
         Verdict::Pin(routed) => format!("pin {}", cluster.host(routed.host().host).unwrap().address()),
         Verdict::Place(unplaced) => format!("place {}", unplaced.miss().as_str()),
         Verdict::Refuse(refusal) => format!("refuse {} {}", refusal.reason.as_str(), refusal.status.get()),
@@ -105,16 +112,25 @@ fn verdict(policy: &Policy, lines: &[&str]) -> String {
 }
 
 fn pinned(policy: &Policy, lines: &[&str]) -> Routed {
-    match found(policy, lines).find(policy, [(ClusterId(0), &cluster(&[A, B]))]) {
+    match found_in(&cluster(&[A, B]), policy, lines) {
         Verdict::Pin(routed) => routed,
         other => panic!("{other:?}"),
     }
 }
 
 fn placed(policy: &Policy, lines: &[&str]) -> Routed {
-    match found(policy, lines).find(policy, [(ClusterId(0), &cluster(&[A, B]))]) {
+    match found_in(&cluster(&[A, B]), policy, lines) {
         Verdict::Place(unplaced) => unplaced.placed(host(0, 1)),
         other => panic!("{other:?}"),
+    }
+}
+
+/// Pinned or placed.
+fn routed(policy: &Policy, lines: &[&str]) -> Routed {
+    match found_in(&cluster(&[A, B]), policy, lines) {
+        Verdict::Pin(routed) => routed,
+        Verdict::Place(unplaced) => unplaced.placed(host(0, 1)),
+        refused @ Verdict::Refuse(_) => panic!("{refused:?}"),
     }
 }
 
@@ -132,7 +148,7 @@ const REPLACE: ResponseEdit = ResponseEdit::Replace { no_cache: false };
 fn the_first_usable_cookie_counts_over_all_lines() {
     let policy = compile(cookie());
     let (a, b, old) = (value(A, 0), value(B, 60), value(A, -1));
-    let sees = |lines: &[&str]| address(found(&policy, lines));
+    let sees = |lines: &[&str]| address(&policy, lines);
     assert_eq!(sees(&[&format!("sess={a}; sess={b}")]), Ok(A.into())); // ckparse-053
     assert_eq!(sees(&[&format!("sess=BAD; sess={b}")]), Ok(B.into())); // ckparse-055
     assert_eq!(sees(&[&format!("sess=; sess=\"\"; sess=\"{b}\"")]), Ok(B.into())); // ckparse-059, ckparse-061
@@ -146,7 +162,7 @@ fn the_first_usable_cookie_counts_over_all_lines() {
 fn the_most_telling_miss_is_reported() {
     let policy = compile(cookie());
     let old = format!("sess={}", value(A, -1));
-    let sees = |lines: &[&str]| address(found(&policy, lines)).unwrap_err().as_str();
+    let sees = |lines: &[&str]| address(&policy, lines).unwrap_err().as_str();
     assert_eq!(sees(&[]), "absent");
     assert_eq!(sees(&["a=b", "sess=; sess=\"\""]), "absent");
     assert_eq!(sees(&["sess=", "sess=!!!!", "sess="]), "malformed");
@@ -159,7 +175,7 @@ fn the_most_telling_miss_is_reported() {
 fn of_a_header_the_first_line_counts() {
     let policy = compile(header());
     let (a, b) = (in_header(A), in_header(B));
-    let sees = |lines: &[&str]| address(found(&policy, lines));
+    let sees = |lines: &[&str]| address(&policy, lines);
     assert_eq!(policy.request_field().unwrap().as_str(), "x-sess"); // hdr-071
     assert_eq!(sees(&[&a, &b]), Ok(A.into())); // hdr-025
     assert_eq!(sees(&["!!!!", &a]), Err(Miss::Malformed)); // hdr-027
@@ -196,7 +212,7 @@ fn a_host_must_be_in_a_state_that_keeps_sessions() {
         let cell: &HostCell = cluster.host(HostId(0)).unwrap().cell();
         cell.set_health(health);
         cell.set_admission(admission);
-        match found(policy, &[&line]).find(policy, [(ClusterId(0), &cluster)]) {
+        match found_in(&cluster, policy, &[&line]) {
             Verdict::Pin(_) => "pin".to_owned(),
             Verdict::Place(unplaced) => format!("place {}", unplaced.miss().as_str()),
             Verdict::Refuse(refusal) => format!("{} {}", refusal.reason.as_str(), refusal.status.get()),
@@ -215,13 +231,29 @@ fn a_host_must_be_in_a_state_that_keeps_sessions() {
 }
 
 #[test]
+fn a_client_is_not_told_anew_of_the_barred_host_that_a_balancer_chose_all_the_same() {
+    let policy = compile(cookie());
+    let cluster = cluster(&[A, B]);
+    cluster.host(HostId(0)).unwrap().cell().set_admission(Admission::Barred);
+    for (nth, edit) in [(0, ResponseEdit::Keep), (1, SET_COOKIE)] {
+        let Verdict::Place(unplaced) = found_in(&cluster, &policy, &[&format!("sess={}", value(A, 60))])
+        else {
+            panic!("a barred host keeps no session");
+        };
+        let chosen = [A, B][nth];
+        assert_eq!(response(&unplaced.placed(host(0, nth as u32)), &policy, chosen, &[]).0, edit);
+    }
+}
+
+#[test]
 fn all_clusters_of_a_route_are_searched() {
     let policy = strict(cookie());
     let line = format!("sess={}", value(B, 0));
     let (without, barred, with) = (cluster(&[A]), cluster(&[B]), cluster(&[A, B]));
     barred.host(HostId(0)).unwrap().cell().set_admission(Admission::Barred);
     let find = |clusters: &[&Cluster]| {
-        found(&policy, &[&line]).find(&policy, (0..).map(ClusterId).zip(clusters.iter().copied()))
+        let clusters = (0..).map(ClusterId).zip(clusters.iter().copied());
+        found(&policy, &[&line], |found| found.find(&policy, clusters))
     };
     assert!(matches!(find(&[&without, &with]), Verdict::Pin(routed) if routed.host() == host(1, 1)));
     assert!(matches!(find(&[&barred, &without, &with]), Verdict::Pin(routed) if routed.host() == host(2, 1)));
@@ -237,9 +269,10 @@ fn out_of_scope_nothing_is_read() {
     let mut scoped = cookie_spec();
     scoped.path = "/foo".into();
     let policy = compile(spec(CarrierSpec::Cookie(scoped)));
-    assert!(policy.lookup(b"/bar", NOW).is_none());
-    assert!(policy.lookup(b"/foo?x", NOW).is_some());
-    assert!(compile(header()).lookup(b"/bar", NOW).is_some());
+    let mut room = Scratch::new();
+    assert!(policy.lookup(b"/bar", NOW, &mut room).is_none());
+    assert!(policy.lookup(b"/foo?x", NOW, &mut room).is_some());
+    assert!(compile(header()).lookup(b"/bar", NOW, &mut room).is_some());
 }
 
 #[test]
@@ -317,10 +350,10 @@ fn an_envelope_is_unwrapped_for_the_upstream() {
     let policy = compile(envelope());
     let envelope = format!("{};UV:b25l", in_header(B));
     let edit = |lines: &[&str]| {
-        let found = found(&policy, lines);
+        let routed = routed(&policy, lines);
         let mut out = Vec::new();
         let edits = lines.iter().enumerate().map(|(nth, line)| {
-            match found.edit_line(&policy, nth, line.as_bytes(), &mut out) {
+            match routed.edit_line(&policy, nth, line.as_bytes(), &mut out) {
                 LineEdit::Keep => format!("keep {line}"),
                 LineEdit::Drop => "drop".to_owned(),
                 LineEdit::Write => String::from_utf8(out.clone()).unwrap(),
@@ -334,9 +367,9 @@ fn an_envelope_is_unwrapped_for_the_upstream() {
     assert_eq!(edit(&["!!!!;UV:c2lk"]), "sid"); // env-071
     assert_eq!(edit(&["aGVsbG8=;UV:c2lk"]), "sid"); // an address in no grammar
     assert_eq!(edit(&["MTI3;UV:YQpi"]), "keep MTI3;UV:YQpi"); // env-099: Envoy answers 503
-    assert_eq!(address(found(&policy, &["MTI3LjAuMC4xOjIxMTAy;UV:YQpi"])), Err(Miss::Malformed));
-    assert_eq!(address(found(&policy, &["raw", &envelope])), Err(Miss::Malformed));
-    assert_eq!(address(found(&policy, &[";"])), Err(Miss::Absent));
+    assert_eq!(address(&policy, &["MTI3LjAuMC4xOjIxMTAy;UV:YQpi"]), Err(Miss::Malformed));
+    assert_eq!(address(&policy, &["raw", &envelope]), Err(Miss::Malformed));
+    assert_eq!(address(&policy, &[";"]), Err(Miss::Absent));
 }
 
 #[test]
@@ -344,10 +377,10 @@ fn a_cookie_is_hidden_only_when_so_configured() {
     let mut out = Vec::new();
     let (open, hiding) = (compile(cookie()), compile(PolicySpec { hide_from_upstream: true, ..cookie() }));
     let line = b"a=b; sess=T";
-    assert_eq!(found(&open, &[]).edit_line(&open, 0, line, &mut out), LineEdit::Keep);
-    assert_eq!(found(&hiding, &[]).edit_line(&hiding, 0, line, &mut out), LineEdit::Write);
+    assert_eq!(routed(&open, &[]).edit_line(&open, 0, line, &mut out), LineEdit::Keep);
+    assert_eq!(routed(&hiding, &[]).edit_line(&hiding, 0, line, &mut out), LineEdit::Write);
     assert_eq!(out, b"a=b");
-    assert_eq!(found(&hiding, &[]).edit_line(&hiding, 3, b"sess=T", &mut out), LineEdit::Drop);
+    assert_eq!(routed(&hiding, &[]).edit_line(&hiding, 3, b"sess=T", &mut out), LineEdit::Drop);
 }
 
 #[test]
@@ -362,7 +395,9 @@ fn a_strict_session_is_not_moved_once_a_client_knows_its_host() {
     // A soft one moves, and its new host is told to the client.
     let moved = pinned(&soft, &[&good]).moved(&soft, host(0, 1)).unwrap();
     assert_eq!(response(&moved, &soft, B, &[]).0, SET_COOKIE);
-    assert_eq!(response(&moved, &soft, A, &[]).0, ResponseEdit::Keep);
+    // Back at the host that its token names, it has nothing to be told.
+    let back = moved.moved(&soft, host(0, 0)).unwrap();
+    assert_eq!(response(&back, &soft, A, &[]).0, ResponseEdit::Keep);
 }
 
 #[test]
@@ -403,23 +438,26 @@ fn a_session_in_a_url_is_read_from_the_target_and_written_into_the_stream() {
     assert_eq!(policy.sse_parameter(), Some("s"));
     let mut out = b"left over".to_vec();
     let target = format!("/m?a&s=own.{}&b", "MTI3LjAuMC4xOjIxMTAy"); // B
-    let found = policy.lookup(target.as_bytes(), NOW).unwrap().read();
-    assert_eq!(found.token().unwrap().address.as_bytes(), B.as_bytes());
-    let cut = found.target_cut(&policy, target.as_bytes()).unwrap();
-    assert_eq!([&target[..cut.start], &target[cut.end..]].concat(), "/m?a&s=own&b");
-    let cluster = cluster(&[A, B]);
-    let Verdict::Pin(routed) = found.find(&policy, [(ClusterId(0), &cluster)]) else {
+    let (mut room, cluster) = (Scratch::new(), cluster(&[A, B]));
+    let lookup = policy.lookup(target.as_bytes(), NOW, &mut room).unwrap();
+    assert_eq!(lookup.read().token().unwrap().address.as_bytes(), B.as_bytes());
+    let Verdict::Pin(routed) = lookup.read().find(&policy, [(ClusterId(0), &cluster)]) else {
         panic!("the token's host is there");
     };
+    let cut = routed.target_cut(&policy, target.as_bytes()).unwrap();
+    assert_eq!([&target[..cut.start], &target[cut.end..]].concat(), "/m?a&s=own&b");
     // Whatever the request carried, and never in the head.
     assert_eq!(routed.endpoint_edit(&policy, B, &mut out), EndpointEdit::Append { no_cache: true });
     assert_eq!(out, b".MTI3LjAuMC4xOjIxMTAy");
     assert_eq!(routed.response_edit(&policy, A, 0, None, NOW, &mut out), ResponseEdit::Keep);
     assert_eq!(routed.endpoint_edit(&compile(cookie()), B, &mut out), EndpointEdit::Keep);
     for (target, miss) in [("/m", Miss::Absent), ("/m?s=", Miss::Absent), ("/m?s=own", Miss::Malformed)] {
-        let found = policy.lookup(target.as_bytes(), NOW).unwrap().read();
-        assert_eq!(found.token().unwrap_err(), miss, "{target}");
-        assert_eq!(found.target_cut(&policy, target.as_bytes()), None);
+        let lookup = policy.lookup(target.as_bytes(), NOW, &mut room).unwrap();
+        let Verdict::Place(unplaced) = lookup.read().find(&policy, [(ClusterId(0), &cluster)]) else {
+            panic!("{target} names no host");
+        };
+        assert_eq!(unplaced.miss(), miss, "{target}");
+        assert_eq!(unplaced.placed(host(0, 1)).target_cut(&policy, target.as_bytes()), None);
     }
 }
 

@@ -1,6 +1,7 @@
 //! From what a request says to where it goes.
 
 use super::{Found, Policy};
+use crate::clock::UnixSecs;
 use crate::field::Status;
 use crate::hosts::{Cluster, ClusterId, HostRef};
 
@@ -36,14 +37,23 @@ pub struct Routed {
     host: HostRef,
     /// The token named the host; a client knows of it.
     pinned: bool,
-    found: Found,
+    pub(super) said: Said,
 }
 
 /// A request without a home.
 #[derive(Debug)]
 pub struct Unplaced {
     miss: Miss,
-    found: Found,
+    said: Said,
+}
+
+/// What a request's session field said, as far as it is needed once the request has been routed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    /// The host that a good token names, if it is in the clusters of the route, and when the token stops counting.
+    home: Option<(HostRef, Option<UnixSecs>)>,
+    /// As in [`Found`].
+    pub(super) enveloped: bool,
 }
 
 /// A strict refusal.
@@ -90,7 +100,7 @@ impl RefusalReason {
     }
 }
 
-impl Found {
+impl Found<'_> {
     /// Looks the token's host up in the clusters of the route, in order. A host that can be used in any of them
     /// pins; else one that is barred bars; else the host is gone.
     ///
@@ -98,32 +108,32 @@ impl Found {
     /// (conformance §1; exp-057).
     #[inline]
     pub fn find<'c>(
-        self,
+        &self,
         policy: &Policy,
         clusters: impl IntoIterator<Item = (ClusterId, &'c Cluster)>,
     ) -> Verdict {
-        let token = match &self.token {
+        let mut said = Said { home: None, enveloped: self.enveloped };
+        let (address, expires) = match self.token {
             Ok(token) => token,
-            Err(miss) => return Verdict::Place(Unplaced { miss: *miss, found: self }),
+            Err(miss) => return Verdict::Place(Unplaced { miss, said }),
         };
-        let address = token.address.as_bytes();
-        let mut barred = false;
         for (cluster_id, cluster) in clusters {
             let Some(id) = cluster.find(address) else { continue };
+            let host = HostRef { cluster: cluster_id, host: id };
             if cluster.host(id).is_some_and(|host| host.cell().keeps_sessions(cluster.override_status())) {
-                let host = HostRef { cluster: cluster_id, host: id };
-                return Verdict::Pin(Routed { host, pinned: true, found: self });
+                said.home = Some((host, expires));
+                return Verdict::Pin(Routed { host, pinned: true, said });
             }
-            barred = true;
+            said.home = said.home.or(Some((host, expires)));
         }
-        let (miss, reason) = match barred {
-            true => (Miss::Barred, RefusalReason::Barred),
-            false => (Miss::Gone, RefusalReason::Gone),
+        let (miss, reason) = match said.home {
+            Some(_) => (Miss::Barred, RefusalReason::Barred),
+            None => (Miss::Gone, RefusalReason::Gone),
         };
         if policy.strict() {
             return Verdict::Refuse(Refusal { reason, status: policy.refusal_status(reason) });
         }
-        Verdict::Place(Unplaced { miss, found: self })
+        Verdict::Place(Unplaced { miss, said })
     }
 }
 
@@ -134,16 +144,10 @@ impl Unplaced {
         self.miss
     }
 
-    /// What the session field said.
-    #[inline]
-    pub fn found(&self) -> &Found {
-        &self.found
-    }
-
     /// The balancer chose `host`.
     #[inline]
     pub fn placed(self, host: HostRef) -> Routed {
-        Routed { host, pinned: false, found: self.found }
+        Routed { host, pinned: false, said: self.said }
     }
 }
 
@@ -154,10 +158,11 @@ impl Routed {
         self.host
     }
 
-    /// What the session field said.
+    /// When the request's token stops counting, if it has a good one that names this very host: a balancer may choose a
+    /// host that is barred to sessions.
     #[inline]
-    pub fn found(&self) -> &Found {
-        &self.found
+    pub(super) fn own(&self) -> Option<Option<UnixSecs>> {
+        self.said.home.filter(|&(home, _)| home == self.host).map(|(_, expires)| expires)
     }
 
     /// Moves the session to another host because the chosen one failed. Strict refuses when the token named the
@@ -171,6 +176,6 @@ impl Routed {
             let reason = RefusalReason::ConnectFailed;
             return Err(Refusal { reason, status: policy.refusal_status(reason) });
         }
-        Ok(Self { host: to, pinned: false, found: self.found })
+        Ok(Self { host: to, pinned: false, said: self.said })
     }
 }

@@ -17,6 +17,7 @@ use crate::rng::Rng;
 use crate::route::{Action, Forward, ListenerId, PolicyId, RouteRef, Session, WeightedCluster};
 use crate::snapshot::Snapshot;
 use crate::stats::{Fate, Move, Outcome, Scope};
+use crate::token::Scratch;
 use crate::worker::View;
 
 /// Hosts that are tried for one request when connections are refused, the first included. A retry policy adds to it.
@@ -106,6 +107,7 @@ impl Attempt {
         target: &[u8],
         mut fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
         now: UnixSecs,
+        room: &mut Scratch,
         rng: &mut Rng,
     ) -> Decision {
         let Some(view) = self.view.clone() else { return Decision::NoHost };
@@ -128,7 +130,7 @@ impl Attempt {
             Session::Policy(id) => id,
         };
         let Some((compiled, mut lookup)) =
-            snapshot.policy(policy).and_then(|p| Some((p, p.lookup(target, now)?)))
+            snapshot.policy(policy).and_then(|p| Some((p, p.lookup(target, now, room)?)))
         else {
             return self.place(&view, candidates, Scope::OutOfScope, rng);
         };
@@ -137,10 +139,9 @@ impl Attempt {
                 lookup.offer(value);
             }
         }
-        let found = lookup.read();
         let clusters =
             candidates.iter().filter_map(|entry| Some((entry.cluster, snapshot.cluster(entry.cluster)?)));
-        let verdict = found.find(compiled, clusters);
+        let verdict = lookup.read().find(compiled, clusters);
         let strict = compiled.strict();
         let decision = match verdict {
             Verdict::Pin(routed) => {

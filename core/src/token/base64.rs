@@ -1,6 +1,9 @@
 //! Base64 exactly as Envoy takes it: standard alphabet, full padding, unused bits zero (conformance §1.1; b64-*). In URLs
 //! the URL-safe alphabet, without padding.
 
+use core::fmt;
+use core::ops::Range;
+
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
@@ -10,12 +13,19 @@ use crate::limits::TOKEN_MAX;
 /// The bytes that the longest value decodes to.
 const DECODED_MAX: usize = TOKEN_MAX / 4 * 3;
 
-/// Room for one decoded value, so that decoding needs no heap.
-pub(crate) struct Scratch([u8; DECODED_MAX]);
+/// Room for one decoded value, so that decoding needs no heap. One is enough for all requests, one after another.
+pub struct Scratch([u8; DECODED_MAX]);
 
 impl Scratch {
-    pub(crate) const fn new() -> Self {
+    /// Empty room.
+    pub const fn new() -> Self {
         Self([0; DECODED_MAX])
+    }
+
+    /// A part of what was decoded last.
+    #[inline]
+    pub(super) fn part(&self, place: &Range<usize>) -> &[u8] {
+        self.0.get(place.clone()).unwrap_or_default()
     }
 
     /// Decodes a value of at most [`TOKEN_MAX`] bytes.
@@ -31,6 +41,19 @@ impl Scratch {
         check_len(text)?;
         let len = URL_SAFE_NO_PAD.decode_slice(text, &mut self.0).map_err(|_| DecodeError::Base64Url)?;
         self.0.get(..len).ok_or(DecodeError::Base64Url)
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What it holds is a session's, and only as long as the value was decoded to.
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scratch").finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,8 @@
 //! not need a generated parser, and the usual ones refuse what Envoy takes: a known field with another wire type is an
 //! unknown field there.
 
+use core::ops::Range;
+
 use crate::limits::ADDRESS_MAX;
 use crate::planted::Bug;
 
@@ -19,10 +21,10 @@ const ADDRESS_TAG: u8 = 0x0a;
 const EXPIRES_TAG: u8 = 0x10;
 
 /// What a message says. Of a repeated field the last one counts (pb-013 to pb-028).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Message<'a> {
-    /// Valid UTF-8; empty when absent.
-    pub(super) address: &'a [u8],
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Message {
+    /// Where the address is, in valid UTF-8; empty when absent.
+    pub(super) address: Range<usize>,
     /// Zero when absent.
     pub(super) expires: u64,
 }
@@ -35,8 +37,8 @@ pub(super) struct Written {
 
 /// Reads all of `bytes`; `None`: they are no message.
 #[inline]
-pub(super) fn read(bytes: &[u8]) -> Option<Message<'_>> {
-    let mut message = Message { address: b"", expires: 0 };
+pub(super) fn read(bytes: &[u8]) -> Option<Message> {
+    let mut message = Message { address: 0..0, expires: 0 };
     let mut reader = Reader(bytes);
     while !reader.0.is_empty() {
         match reader.tag()? {
@@ -44,10 +46,12 @@ pub(super) fn read(bytes: &[u8]) -> Option<Message<'_>> {
                 reader.bytes()?;
             }
             (1, Wire::Bytes) => {
-                message.address = reader.bytes()?;
-                if !is_ascii(message.address) && !Bug::AnyBytes.is_in() {
-                    core::str::from_utf8(message.address).ok()?;
+                let address = reader.bytes()?;
+                if !is_ascii(address) && !Bug::AnyBytes.is_in() {
+                    core::str::from_utf8(address).ok()?;
                 }
+                let end = bytes.len() - reader.0.len();
+                message.address = end - address.len()..end;
             }
             (2, Wire::Varint) => message.expires = reader.varint(VARINT_MAX)?,
             (field, wire) => reader.skip(field, wire, 0)?,

@@ -12,12 +12,13 @@ mod sse;
 mod text;
 
 use core::fmt;
+use core::ops::Range;
 
 use crate::clock::UnixSecs;
 use crate::limits::{ADDRESS_MAX, TOKEN_MAX};
 use crate::planted::Bug;
 
-pub(crate) use self::base64::Scratch;
+pub use self::base64::Scratch;
 pub use envelope::ENVELOPE_VALUE_MAX;
 pub use sse::SSE_SUFFIX_MAX;
 
@@ -94,19 +95,22 @@ pub enum DecodeError {
 /// bytes that are neither a message nor an address are no token, while Envoy takes them for the address of a host that
 /// never comes, which a strict session answers with 503 until the client drops the cookie (pb-054, pb-230, ...).
 pub fn decode_cookie(value: &[u8]) -> Result<Decoded, DecodeError> {
-    read_cookie(value, &mut Scratch::new())?.decoded()
+    let room = &mut Scratch::new();
+    read_cookie(value, room)?.decoded(room)
 }
 
 /// Reads a header's value: an address in base64 (conformance §1.5).
 ///
 /// Other bytes are no token; Envoy takes them for the address of a host that never comes (hdr-010, hdr-040, hdr-042).
 pub fn decode_header(value: &[u8]) -> Result<Decoded, DecodeError> {
-    read_header(value, &mut Scratch::new())?.decoded()
+    let room = &mut Scratch::new();
+    read_header(value, room)?.decoded(room)
 }
 
 /// Reads an envelope: an address in base64, `;UV:` and the upstream's own value in base64 (conformance §1.6).
 pub fn decode_envelope(value: &[u8]) -> Result<Decoded, DecodeError> {
-    read_envelope(value, &mut Scratch::new())??.decoded()
+    let room = &mut Scratch::new();
+    read_envelope(value, room)??.decoded(room)
 }
 
 /// Writes the upstream's own value out of an envelope to the end of `out`; its address need not be good.
@@ -117,7 +121,8 @@ pub fn unwrap_envelope(value: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeErro
 
 /// Reads a value in a URL: the upstream's own, a dot, and an address in the base64 of URLs, without padding.
 pub fn decode_sse(value: &[u8]) -> Result<Decoded, DecodeError> {
-    read_sse(value, &mut Scratch::new())?.decoded()
+    let room = &mut Scratch::new();
+    read_sse(value, room)?.decoded(room)
 }
 
 /// The upstream's own part of a value in a URL that [`decode_sse`] reads; `None`: there is no usable address in it.
@@ -152,60 +157,59 @@ pub fn encode_envelope(address: &Address, upstream_value: &[u8], out: &mut Vec<u
     base64::encode_into(upstream_value, out);
 }
 
-/// A token that still lies where it was decoded: a miss is found without copying it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Reading<'s> {
-    pub(crate) address: &'s [u8],
+/// A token that still lies where it was decoded: neither a miss nor a host is found by copying it.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    /// Where in the room: not empty, and of at most [`ADDRESS_MAX`] bytes.
+    address: Range<usize>,
     pub(crate) expires: Option<UnixSecs>,
     form: Form,
 }
 
 /// As [`decode_cookie`].
 #[inline]
-pub(crate) fn read_cookie<'s>(value: &[u8], scratch: &'s mut Scratch) -> Result<Reading<'s>, DecodeError> {
-    let bytes = scratch.decode(unquoted(value))?;
+pub(crate) fn read_cookie(value: &[u8], room: &mut Scratch) -> Result<Reading, DecodeError> {
+    let bytes = room.decode(unquoted(value))?;
     if text::is_socket(bytes) {
-        return Reading::text(bytes, Form::Legacy);
+        return Reading::new(0..bytes.len(), None, Form::Legacy);
     }
     match message::read(bytes) {
-        Some(message) if message.address.is_empty() => Err(DecodeError::NoAddress),
-        Some(message) if message.address.len() > ADDRESS_MAX => Err(DecodeError::AddressTooLong),
         Some(message) => {
             let expires = (message.expires != 0).then_some(UnixSecs::new(message.expires));
-            Ok(Reading { address: message.address, expires, form: Form::Message })
+            Reading::new(message.address, expires, Form::Message)
         }
-        None if text::is_path(bytes) => Reading::text(bytes, Form::Legacy),
+        None if text::is_path(bytes) => Reading::new(0..bytes.len(), None, Form::Legacy),
         None => Err(DecodeError::NoToken),
     }
 }
 
 /// As [`decode_header`].
-pub(crate) fn read_header<'s>(value: &[u8], scratch: &'s mut Scratch) -> Result<Reading<'s>, DecodeError> {
-    let bytes = scratch.decode(value)?;
+pub(crate) fn read_header(value: &[u8], room: &mut Scratch) -> Result<Reading, DecodeError> {
+    let bytes = room.decode(value)?;
     if text::is_socket(bytes) || text::is_path(bytes) {
-        return Reading::text(bytes, Form::Text);
+        return Reading::new(0..bytes.len(), None, Form::Text);
     }
     Err(DecodeError::NoToken)
 }
 
 /// As [`decode_envelope`], but tells an envelope with a bad address (the inner error) from what is no envelope.
-pub(crate) fn read_envelope<'s>(
+pub(crate) fn read_envelope(
     value: &[u8],
-    scratch: &'s mut Scratch,
-) -> Result<Result<Reading<'s>, DecodeError>, DecodeError> {
+    room: &mut Scratch,
+) -> Result<Result<Reading, DecodeError>, DecodeError> {
     let envelope = envelope::open(value)?;
-    Ok(read_header(envelope.address, scratch).map(|reading| Reading { form: Form::Envelope, ..reading }))
+    Ok(read_header(envelope.address, room).map(|reading| Reading { form: Form::Envelope, ..reading }))
 }
 
 /// As [`decode_sse`].
-pub(crate) fn read_sse<'s>(value: &[u8], scratch: &'s mut Scratch) -> Result<Reading<'s>, DecodeError> {
+pub(crate) fn read_sse(value: &[u8], room: &mut Scratch) -> Result<Reading, DecodeError> {
     let (_, address) = sse::open(value)?;
-    let bytes = scratch.decode_url(address).map_err(|error| match error {
+    let bytes = room.decode_url(address).map_err(|error| match error {
         DecodeError::Empty => DecodeError::NoSuffix,
         error => error,
     })?;
     if text::is_socket(bytes) || text::is_path(bytes) {
-        return Reading::text(bytes, Form::Sse);
+        return Reading::new(0..bytes.len(), None, Form::Sse);
     }
     Err(DecodeError::NoToken)
 }
@@ -269,20 +273,28 @@ impl Token {
     /// The whole seconds for which the token will still count; `None`: for ever.
     #[inline]
     pub fn remaining_secs(&self, now: UnixSecs) -> Option<u64> {
-        if self.is_expired(now) {
-            return Some(0);
-        }
-        self.expires.map(|expires| expires.get().saturating_sub(now.get()))
+        remaining_secs(self.expires, now)
     }
 }
 
-impl<'s> Reading<'s> {
-    fn text(address: &'s [u8], form: Form) -> Result<Self, DecodeError> {
-        Ok(Reading { address, expires: None, form })
+impl Reading {
+    #[inline]
+    fn new(address: Range<usize>, expires: Option<UnixSecs>, form: Form) -> Result<Self, DecodeError> {
+        match address.len() {
+            0 => Err(DecodeError::NoAddress),
+            1..=ADDRESS_MAX => Ok(Self { address, expires, form }),
+            _ => Err(DecodeError::AddressTooLong),
+        }
     }
 
-    fn decoded(self) -> Result<Decoded, DecodeError> {
-        let address = Address::new(self.address).ok_or(DecodeError::AddressTooLong)?;
+    /// The address text, in the room where it was read.
+    #[inline]
+    pub(crate) fn address<'r>(&self, room: &'r Scratch) -> &'r [u8] {
+        room.part(&self.address)
+    }
+
+    fn decoded(self, room: &Scratch) -> Result<Decoded, DecodeError> {
+        let address = Address::new(self.address(room)).ok_or(DecodeError::NoAddress)?;
         Ok(Decoded { token: Token { address, expires: self.expires }, form: self.form })
     }
 }
@@ -341,6 +353,14 @@ pub(crate) fn has_passed(expires: Option<UnixSecs>, now: UnixSecs) -> bool {
     expires.is_some_and(|expires| now > expires.get().cast_signed())
 }
 
+/// As [`Token::remaining_secs`].
+pub(crate) fn remaining_secs(expires: Option<UnixSecs>, now: UnixSecs) -> Option<u64> {
+    if has_passed(expires, now) {
+        return Some(0);
+    }
+    expires.map(|expires| expires.get().saturating_sub(now.get()))
+}
+
 /// Takes exactly one pair of double quotes away (conformance §1.7).
 fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(value)
@@ -383,7 +403,7 @@ mod tests {
     fn an_address_text_is_recognised_before_the_message_reader_eats_it() {
         for text in ["9.9.9.9:1", "10.0.0.1:80", "10.0.0.1:8080"] {
             let eaten = message::read(text.as_bytes());
-            assert_eq!(eaten, Some(message::Message { address: b"", expires: 0 }), "{text} is no collision");
+            assert_eq!(eaten, Some(message::Message { address: 0..0, expires: 0 }), "{text} is no collision");
             assert_eq!(cookie(text.as_bytes()), Ok((text.to_owned(), Form::Legacy)));
         }
         // pb-239 is eaten too, but a text without a port never was a token: no address, as in Envoy.

@@ -25,6 +25,7 @@ use crate::log::LogSink;
 use crate::rng::Rng;
 use crate::snapshot::Snapshot;
 use crate::stats::Counters;
+use crate::token;
 use spares::Spares;
 
 /// Most splicers that are kept for reuse.
@@ -53,6 +54,7 @@ pub(crate) struct Scratch {
     pub(crate) edits: Edits,
     pub(crate) value: Vec<u8>,
     pub(crate) date: DateCache,
+    pub(crate) token: token::Scratch,
 }
 
 impl core::fmt::Debug for Worker {
@@ -78,6 +80,7 @@ impl Worker {
             edits: Edits::new(),
             value: Vec::with_capacity(INSERT_MAX + TOKEN_MAX),
             date: DateCache::default(),
+            token: token::Scratch::new(),
         };
         Self {
             now: Now::default(),

@@ -4,7 +4,7 @@ use homing_conformance::build::cookie_policy;
 use homing_core::affinity::{Miss, Policy};
 use homing_core::carrier::{Cookie, LineEdit};
 use homing_core::clock::UnixSecs;
-use homing_core::token::decode_cookie;
+use homing_core::token::{Scratch, decode_cookie};
 
 /// One name that is the end of another, one that holds every kind of token byte.
 const NAMES: [&str; 4] = ["s", "ss", "sess", "__Host-a!#$%&'*+.^_`|~"];
@@ -74,7 +74,10 @@ fn blank_free(mut text: &[u8]) -> &[u8] {
 fn check_look_up(name: &str, lines: &[&[u8]]) {
     let Ok(policy) = Policy::compile(cookie_policy(name)) else { return };
     let now = UnixSecs::new(NOW);
-    let Some(mut lookup) = policy.lookup(b"/", now) else { panic!("a cookie without a path is in scope") };
+    let mut room = Scratch::new();
+    let Some(mut lookup) = policy.lookup(b"/", now, &mut room) else {
+        panic!("a cookie without a path is in scope")
+    };
     let mut expected = Err(Miss::Absent);
     for line in lines {
         lookup.offer(line);

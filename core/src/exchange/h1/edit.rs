@@ -2,7 +2,7 @@
 //! makes itself known. Notes the edits; the window applies them in place.
 
 use super::sse::Reframed;
-use crate::affinity::{Found, LineEdit, Policy, ResponseEdit, Routed};
+use crate::affinity::{LineEdit, Policy, ResponseEdit, Routed};
 use crate::clock::UnixSecs;
 use crate::field::is_same_name;
 use crate::hosts::Host;
@@ -19,7 +19,7 @@ pub(super) struct RequestContext<'a> {
     pub(super) listener: &'a Listener,
     pub(super) route: &'a Route,
     pub(super) forward: &'a Forward,
-    pub(super) session: Option<(&'a Found, &'a Policy)>,
+    pub(super) session: Option<(&'a Policy, &'a Routed)>,
     pub(super) client: &'a [u8],
     pub(super) snapshot: &'a Snapshot,
 }
@@ -45,16 +45,16 @@ pub(super) fn request(
 ) {
     let Scratch { edits, value, .. } = scratch;
     edits.clear();
-    let session_field = context.session.as_ref().and_then(|(_, policy)| policy.request_field());
+    let session_field = context.session.and_then(|(policy, _)| policy.request_field());
     edits.hop_by_hop_request(head, head.connection.upgrade, session_field);
     request_line(head, context, edits, value);
     host(head, context, edits);
-    if let Some((found, policy)) = &context.session
+    if let Some((policy, routed)) = context.session
         && policy.edits_requests()
     {
-        session_lines(head, found, policy, edits, value);
+        session_lines(head, routed, policy, edits, value);
     }
-    if context.session.is_some_and(|(_, policy)| policy.sse_parameter().is_some()) {
+    if context.session.is_some_and(|(policy, _)| policy.sse_parameter().is_some()) {
         plain_stream(head, edits);
     }
     field_rules(head.bytes, head.fields, &context.forward.request_fields, edits);
@@ -79,7 +79,7 @@ pub(super) fn response(
     scratch: &mut Scratch,
     now: UnixSecs,
 ) -> bool {
-    let Scratch { edits, value, date } = scratch;
+    let Scratch { edits, value, date, .. } = scratch;
     edits.clear();
     let switched = head.status == 101;
     let session_field = context.session.and_then(|(policy, _)| policy.response_field());
@@ -208,7 +208,7 @@ fn request_line(
     if head.version == Version::Http10 {
         edits.replace(target.end + 1..target.end + 1 + Version::Http10.as_str().len(), b"HTTP/1.1");
     }
-    let cut = context.session.and_then(|(found, policy)| found.target_cut(policy, head.path));
+    let cut = context.session.and_then(|(policy, routed)| routed.target_cut(policy, head.path));
     if let Some(rewrite) = &context.forward.rewrite {
         value.clear();
         rewritten(rewrite, &context.route.path, head.path, value);
@@ -274,7 +274,7 @@ fn host(head: &RequestHead<'_>, context: &RequestContext<'_>, edits: &mut Edits)
 /// Unwraps an envelope, hides the cookie: whatever the policy does with the lines of its field.
 fn session_lines(
     head: &RequestHead<'_>,
-    found: &Found,
+    routed: &Routed,
     policy: &Policy,
     edits: &mut Edits,
     value: &mut Vec<u8>,
@@ -282,7 +282,7 @@ fn session_lines(
     let Some(name) = policy.request_field() else { return };
     let lines = head.fields.iter().filter(|field| name.matches(field.name));
     for (nth, field) in lines.enumerate() {
-        match found.edit_line(policy, nth, field.value, value) {
+        match routed.edit_line(policy, nth, field.value, value) {
             LineEdit::Keep => {}
             LineEdit::Drop => edits.remove_line(head.bytes, field),
             LineEdit::Write => edits.replace(span_in(head.bytes, field.value), value),

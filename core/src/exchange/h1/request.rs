@@ -8,7 +8,6 @@ use super::super::machine::{RequestState, ResponseState};
 use super::super::{Answer, Asked, Dial, Draft, Exchange, Link, LinkOrder, Over, Step};
 use super::super::{LOOK_AFTER_MILLIS, WATCH_AFTER};
 use super::{Extent, edit};
-use crate::affinity::Routed;
 use crate::clock::Tick;
 use crate::http1::{
     Fields, HeadError, Method, RequestFraming, RequestHead, Version, cannot_be_request, head_end,
@@ -217,7 +216,8 @@ impl Exchange {
             return Accepted::Answered(Answer::Fault(403, "upgrades are not allowed here\n"));
         }
         let fields = head.fields.iter().map(|field| (field.name, field.value));
-        let decision = self.attempt.decide(head.path, fields, worker.now.wall, &mut worker.rng);
+        let (wall, token) = (worker.now.wall, &mut worker.scratch.token);
+        let decision = self.attempt.decide(head.path, fields, wall, token, &mut worker.rng);
         match decision {
             Decision::Dial => {}
             Decision::Refuse(refusal) => return Accepted::Answered(Answer::Refusal(refusal)),
@@ -225,7 +225,7 @@ impl Exchange {
                 return Accepted::Answered(Answer::Fault(503, "no healthy upstream\n"));
             }
         }
-        let session = self.attempt.routed().map(Routed::found).zip(self.attempt.policy());
+        let session = self.attempt.policy().zip(self.attempt.routed());
         let client = self.client.as_bytes();
         let context =
             edit::RequestContext { listener, route, forward, session, client, snapshot: view.snapshot() };
