@@ -124,11 +124,17 @@ impl Edits {
         self.lines.extend_from_slice(b"\r\n");
     }
 
-    /// Adds a line at the end of the head that is written already, its line end included.
+    /// Adds a line at the end of the head that is written already, its line end included, and has `fill` change it.
     #[inline]
-    pub(crate) fn append_written(&mut self, line: &[u8]) {
-        debug_assert!(line.strip_suffix(b"\r\n").is_some_and(is_harmless), "an edit must not split a head");
+    pub(crate) fn append_written<const LEN: usize>(
+        &mut self,
+        line: &[u8; LEN],
+        fill: impl FnOnce(&mut [u8; LEN]),
+    ) {
         self.lines.extend_from_slice(line);
+        let Some(line) = self.lines.last_chunk_mut() else { return };
+        fill(line);
+        debug_assert!(line.strip_suffix(b"\r\n").is_some_and(is_harmless), "an edit must not split a head");
     }
 
     /// Removes what a request says to this hop only (RFC 9110 §7.6.1): `connection` and the fields it names,

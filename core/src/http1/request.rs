@@ -7,7 +7,7 @@ use memchr::{memchr, memchr3};
 
 use super::framing::{self, RequestFraming};
 use super::head::{Connection, Field, Fields, HeadError, Survey, Version, span_in, take_parsed};
-use super::plain;
+use super::{plain, wide};
 use crate::field::is_token_byte;
 use crate::limits::{EMPTY_LINES_MAX, FIELDS_MAX};
 
@@ -307,6 +307,8 @@ fn is_authority(text: &[u8]) -> bool {
             return false;
         }
         (address, rest.strip_prefix(b"]").unwrap_or_default())
+    } else if wide::is_host_name(text) {
+        return true;
     } else {
         text.split_at(name_len(text))
     };

@@ -9,6 +9,8 @@ use ::wide::{i8x16, u8x16};
 
 /// Bytes in a lane.
 const LANE: usize = 16;
+/// The marks of a lane without exception.
+const WHOLE: u32 = 0xffff;
 /// Bytes whose marks fill a word.
 const BLOCK: usize = 4 * LANE;
 
@@ -96,6 +98,23 @@ pub(super) fn target_len(bytes: &[u8]) -> usize {
     until(bytes, in_target)
 }
 
+/// Whether all bytes are those of nearly every host's name: letters, digits, `-` and `.`. False may mean that a lane is more
+/// than there is.
+#[inline]
+pub(super) fn is_host_name(text: &[u8]) -> bool {
+    let is_good = |lane: [u8; LANE]| in_host_name(u8x16::new(lane)) == WHOLE;
+    if let Some(last) = text.last_chunk() {
+        return text.as_chunks().0.iter().all(|&lane| is_good(lane)) && is_good(*last);
+    }
+    match (text.first_chunk::<{ LANE / 2 }>(), text.last_chunk::<{ LANE / 2 }>()) {
+        (Some(front), Some(back)) => {
+            let (front, back) = (u64::from_ne_bytes(*front), u64::from_ne_bytes(*back));
+            is_good((u128::from(front) << 64 | u128::from(back)).to_ne_bytes())
+        }
+        _ => false,
+    }
+}
+
 #[inline(always)]
 fn until(bytes: &[u8], good: impl Fn(u8x16) -> u32) -> usize {
     let (lanes, _) = bytes.as_chunks::<LANE>();
@@ -114,6 +133,14 @@ fn until(bytes: &[u8], good: impl Fn(u8x16) -> u32) -> usize {
 #[inline(always)]
 fn printable(lane: u8x16) -> u32 {
     in_range(lane, b' ', b'~').to_bitmask()
+}
+
+/// Marks letters, digits, `-` and `.`.
+#[inline(always)]
+fn in_host_name(lane: u8x16) -> u32 {
+    // Between `-` and `9` there is also `/`.
+    let digits = in_range(lane, b'-', b'9') & !lane.simd_eq(u8x16::splat(b'/'));
+    (in_range(lane | u8x16::splat(0x20), b'a', b'z') | digits).to_bitmask()
 }
 
 /// Marks letters and `-`.
@@ -150,6 +177,10 @@ mod tests {
         byte.is_ascii_alphabetic() || byte == b'-'
     }
 
+    const fn is_in_host_name(byte: u8) -> bool {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')
+    }
+
     const fn is_in_target(byte: u8) -> bool {
         byte.is_ascii_graphic() && byte != b'#'
     }
@@ -177,6 +208,7 @@ mod tests {
         for (is_marked, marks) in [
             (is_printable as fn(u8) -> bool, printable(wide)),
             (is_in_name, in_name(wide)),
+            (is_in_host_name, in_host_name(wide)),
             (is_in_target, in_target(wide)),
         ] {
             assert_eq!(marks, naive(lane, is_marked), "{lane:x?}");
@@ -209,6 +241,8 @@ mod tests {
             };
             assert_eq!(name_len(&bytes), len(is_in_name), "{context}: {bytes:x?}");
             assert_eq!(target_len(&bytes), len(is_in_target), "{context}: {bytes:x?}");
+            let is_told = bytes.len() >= LANE / 2 && bytes.iter().all(|&byte| is_in_host_name(byte));
+            assert_eq!(is_host_name(&bytes), is_told, "{context}: {bytes:x?}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! What a proxy changes in a head: hop-by-hop fields, the session field, the route's field rules, the marks by which it
 //! makes itself known. Notes the edits; the window applies them in place.
 
+use wide::{i8x16, u8x16};
+
 use super::sse::Reframed;
 use crate::affinity::{LineEdit, Policy, ResponseEdit, Routed};
 use crate::clock::UnixSecs;
@@ -319,10 +321,11 @@ fn marks(head: &RequestHead<'_>, context: &RequestContext<'_>, edits: &mut Edits
         }
     }
     if marks.forwarded_proto && !inbound.forwarded_proto {
-        edits.append_written(b"x-forwarded-proto: http\r\n");
+        edits.append_written(b"x-forwarded-proto: http\r\n", |_| {});
     }
     if marks.request_id && !inbound.request_id {
-        edits.append_written(&request_id_line(rng));
+        let id = request_id(rng);
+        edits.append_written(REQUEST_ID_LINE, |line| fill_in(id, line));
     }
     if let Some(via) = &marks.via {
         append_via(edits, head.version, via);
@@ -373,38 +376,47 @@ fn append_via(edits: &mut Edits, version: Version, pseudonym: &str) {
     });
 }
 
-/// The line with a request's id: a random (version 4) UUID, RFC 9562 §5.4.
+/// A random (version 4) UUID, RFC 9562 §5.4.
 #[inline]
-fn request_id_line(rng: &mut Rng) -> [u8; 52] {
+fn request_id(rng: &mut Rng) -> u128 {
     let front = (rng.bits() & !0xf000) | 0x4000;
     let back = (rng.bits() & !(0x3 << 62)) | (0x2 << 62);
-    let mut line = *b"x-request-id: aaaaaaaa-bbbb-4bbb-8ccc-cccccccccccc\r\n";
-    let mut put = |at: usize, digits: &[u8]| {
-        if let Some(place) = line.get_mut(at..at + digits.len()) {
-            place.copy_from_slice(digits);
-        }
-    };
-    put(14, &hex(front >> 32));
-    let ([b @ .., _, _, _, _], [_, _, _, _, version @ ..]) = (hex(front), hex(front));
-    put(23, &b);
-    put(28, &version);
-    let ([variant @ .., _, _, _, _], [_, _, _, _, c @ ..]) = (hex(back >> 32), hex(back >> 32));
-    put(33, &variant);
-    put(38, &c);
-    put(42, &hex(back));
-    line
+    u128::from(front) << 64 | u128::from(back)
 }
 
-/// The lower 32 bits in hexadecimal digits, all eight at once.
+/// The line with a request's id, but for the id.
+const REQUEST_ID_LINE: &[u8; 52] = b"x-request-id: aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee\r\n";
+
+/// Writes the `id`'s digits into the line, where its letters stand.
 #[inline]
-const fn hex(bits: u64) -> [u8; 8] {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let pairs = ((bits & 0xffff_ffff) | (bits << 16)) & 0x0000_ffff_0000_ffff;
-    let bytes = (pairs | (pairs << 8)) & 0x00ff_00ff_00ff_00ff;
-    let digits = (bytes | (bytes << 4)) & (ONES * 0xf);
-    // A digit above 9 reaches 16 with 6 more, and stands further back in ASCII.
-    let letters = ((digits + ONES * 6) >> 4) & ONES;
-    (digits + ONES * b'0' as u64 + letters * (b'a' - b'0' - 10) as u64).to_be_bytes()
+fn fill_in(id: u128, line: &mut [u8; 52]) {
+    let digits = hex(id);
+    // From which digit on, to which place, how many.
+    for (from, at, count) in [(0, 14, 8), (8, 23, 4), (12, 28, 4), (16, 33, 4), (20, 38, 4), (24, 42, 8)] {
+        if let (Some(to), Some(digits)) = (line.get_mut(at..at + count), digits.get(from..from + count)) {
+            to.copy_from_slice(digits);
+        }
+    }
+}
+
+/// All hexadecimal digits of a number, the highest first.
+#[inline]
+fn hex(number: u128) -> [u8; 32] {
+    const LOWER: u128 = u128::from_ne_bytes([0xf; 16]);
+    let lane = |bits: u128| u8x16::new((bits & LOWER).to_be_bytes());
+    let (high, low) = (lane(number >> 4), lane(number));
+    // What is above 9 is a letter, which stands further back in ASCII.
+    let digits = |values: u8x16| {
+        let letters = values.cast_signed().simd_gt(i8x16::splat(9)).cast_unsigned();
+        (values + u8x16::splat(b'0') + (letters & u8x16::splat(b'a' - b'0' - 10))).to_array()
+    };
+    let mut all = [0; 32];
+    let (halves, _) = all.as_chunks_mut();
+    if let [front, back] = halves {
+        *front = digits(u8x16::unpack_low(high, low));
+        *back = digits(u8x16::unpack_high(high, low));
+    }
+    all
 }
 
 /// Writes the rewritten path, with the query as received.
@@ -432,7 +444,8 @@ mod tests {
 
     #[test]
     fn request_ids_are_version_4_uuids() {
-        let line = request_id_line(&mut Rng::seeded(1));
+        let mut line = *REQUEST_ID_LINE;
+        fill_in(request_id(&mut Rng::seeded(1)), &mut line);
         let id = line.strip_prefix(b"x-request-id: ").and_then(|id| id.strip_suffix(b"\r\n")).unwrap();
         let text = core::str::from_utf8(id).unwrap();
         assert_eq!(text.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
@@ -444,8 +457,9 @@ mod tests {
     #[test]
     fn hexadecimal_digits_are_those_of_the_number() {
         let mut rng = Rng::seeded(2);
-        for bits in (0..10_000).map(|_| rng.bits()).chain([0, u64::MAX, 0x0123_4567_89ab_cdef]) {
-            assert_eq!(core::str::from_utf8(&hex(bits)).unwrap(), format!("{:08x}", bits & 0xffff_ffff));
+        let drawn = (0..10_000).map(|_| u128::from(rng.bits()) << 64 | u128::from(rng.bits()));
+        for number in drawn.chain([0, u128::MAX, 0x0123_4567_89ab_cdef]) {
+            assert_eq!(core::str::from_utf8(&hex(number)).unwrap(), format!("{number:032x}"));
         }
     }
 
