@@ -205,10 +205,14 @@ impl<'h> Survey<'h> {
         if self.nominations > NOMINATIONS_MAX {
             return Err(HeadError::TooManyNominations);
         }
+        // Written only if true, which is rare: what has just been written byte by byte is not read as a whole soon.
         let connection = &mut self.connection;
-        connection.nominates = self.nominations > 0;
-        connection.upgrade =
-            connection.upgrade_option && self.upgrade.is_some() && !self.h2c && version == Version::Http11;
+        if self.nominations > 0 {
+            connection.nominates = true;
+        }
+        if connection.upgrade_option && self.upgrade.is_some() && !self.h2c && version == Version::Http11 {
+            connection.upgrade = true;
+        }
         Ok(())
     }
 
