@@ -15,6 +15,7 @@ use core::ops::Range;
 use super::head::{Field, Fields, Survey, Version};
 use super::wide::{self, Unprintable};
 use crate::field::is_token_byte;
+use crate::limits::FIELDS_MAX;
 
 /// Which bytes names and methods are made of.
 static TOKEN: [bool; 256] = table(Set::Token);
@@ -87,15 +88,17 @@ pub(super) fn fields<'b>(
     survey: &mut Survey<'b>,
 ) -> Option<usize> {
     let mut lines = Lines::new(bytes, at);
-    let mut left = max;
     loop {
         let Range { start, end } = lines.next()?;
         if start == end {
-            return Some(lines.at);
+            return (fields.len() <= max).then_some(lines.at);
         }
-        left = left.checked_sub(1)?;
         let (name, value) = named(bytes.get(start..end)?, bytes.get(start..)?)?;
         survey.note(name, value, false);
+        // Asked here and not of `max`, so that the compiler sees that there is room.
+        if fields.spilled() || fields.len() >= FIELDS_MAX {
+            return None;
+        }
         fields.push(Field { name, value });
     }
 }
@@ -142,8 +145,9 @@ impl<'b> Lines<'b> {
 fn named<'b>(line: &'b [u8], from: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
     let len = wide::name_len(from);
     if len > 0
-        && let Some((name, behind)) = line.split_at_checked(len)
-        && let Some((b": ", value)) = behind.split_first_chunk::<2>()
+        && let Some((front, value)) = line.split_at_checked(len + 2)
+        && let Some((name, mark)) = front.split_last_chunk()
+        && mark == b": "
         && is_trimmed(value)
     {
         return Some((name, value));
