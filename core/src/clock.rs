@@ -23,17 +23,35 @@ impl Tick {
         self.0
     }
 
-    /// This tick plus `wait`; a wait of zero means "no limit" and gives [`Tick::NEVER`].
-    pub fn after(self, wait: Duration) -> Self {
-        if wait.is_zero() {
-            return Self::NEVER;
-        }
-        Self(self.0.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
+    /// This tick plus `wait`; without a limit, [`Tick::NEVER`].
+    #[inline]
+    pub fn after(self, wait: impl Into<Wait>) -> Self {
+        Self(self.0.saturating_add(wait.into().0))
     }
 
     /// Milliseconds that passed since `earlier`, or zero when `earlier` lies ahead.
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// How long something may take, in milliseconds of monotonic time: a [`Duration`] made ready for [`Tick::after`].
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Wait(u64);
+
+impl Wait {
+    /// No limit, which is longer than any.
+    pub const FOREVER: Self = Self(u64::MAX);
+}
+
+/// Zero means "no limit". Parts of a millisecond do not count.
+impl From<Duration> for Wait {
+    #[inline]
+    fn from(duration: Duration) -> Self {
+        if duration.is_zero() {
+            return Self::FOREVER;
+        }
+        u64::try_from(duration.as_millis()).map_or(Self::FOREVER, Self)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::route::{Action, Forward, ListenerId, PolicyId, RouteRef, Session, Wei
 use crate::snapshot::Snapshot;
 use crate::stats::{Fate, Move, Outcome, Scope};
 use crate::token::Scratch;
-use crate::worker::View;
+use crate::worker::{View, Waits};
 
 /// Hosts that are tried for one request when connections are refused, the first included. A retry policy adds to it.
 const CONNECT_TRIES: u8 = 3;
@@ -71,6 +71,10 @@ impl Attempt {
 
     pub(super) fn view(&self) -> Option<Rc<View>> {
         self.view.clone()
+    }
+
+    pub(super) fn waits(&self) -> Option<&Waits> {
+        self.view.as_ref().map(|view| view.waits())
     }
 
     pub(super) fn snapshot(&self) -> Option<&Snapshot> {

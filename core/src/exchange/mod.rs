@@ -39,7 +39,7 @@ use crate::log::{ADDRESS_KEPT, Clip, METHOD_KEPT, Record, TARGET_KEPT};
 use crate::route::ListenerId;
 use crate::stats::{Ending, Outcome};
 use crate::window::Window;
-use crate::worker::Worker;
+use crate::worker::{Waits, Worker};
 use attempt::Attempt;
 use body::Flow;
 pub use dial::Dial;
@@ -401,13 +401,13 @@ impl Exchange {
     /// The dial waits for its turn at a full host.
     pub fn dial_waits(&mut self, worker: &Worker) {
         self.dial_queued = true;
-        self.request_due = worker.now.tick.after(self.limits(worker).pending_timeout);
+        self.request_due = worker.now.tick.after(self.waits(worker).pending);
     }
 
     /// The connection is being made.
     pub fn dial_begins(&mut self, worker: &Worker) {
         self.dial_queued = false;
-        self.request_due = worker.now.tick.after(self.limits(worker).connect_timeout);
+        self.request_due = worker.now.tick.after(self.waits(worker).connect);
     }
 
     /// What became of a [`Step::Dial`].
@@ -531,6 +531,10 @@ impl Exchange {
         }
     }
 
+    fn waits<'w>(&'w self, worker: &'w Worker) -> &'w Waits {
+        self.attempt.waits().unwrap_or_else(|| worker.view.waits())
+    }
+
     fn wants_upstream(&self) -> bool {
         let wanted = matches!(
             self.machine.response(),
@@ -579,7 +583,7 @@ impl Exchange {
         if self.persist && discardable && !self.asked.expects_continue && !self.client_done {
             self.forget = Some(self.inbound.cleared);
             self.machine.move_request(RequestState::Discard);
-            self.request_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
+            self.request_due = worker.now.tick.after(self.waits(worker).body_idle);
         } else {
             self.record(Ending::Complete, worker);
             self.machine.move_request(RequestState::Cut);

@@ -12,6 +12,7 @@ pub use control::{Control, Phase};
 pub use links::{LinkKey, LinkLimits, Links, Obtained};
 pub use spares::{is_roomy, slim_behind};
 pub use view::View;
+pub(crate) use view::Waits;
 pub use wheel::Wheel;
 pub use windows::WindowPool;
 

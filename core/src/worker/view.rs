@@ -7,7 +7,9 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::balance::Cursor;
+use crate::clock::Wait;
 use crate::hosts::{Cluster, ClusterId, HostId, HostRef};
+use crate::limits::Limits;
 use crate::rng::Rng;
 use crate::snapshot::Snapshot;
 
@@ -16,13 +18,42 @@ use crate::snapshot::Snapshot;
 #[derive(Debug)]
 pub struct View {
     snapshot: Arc<Snapshot>,
+    waits: Waits,
     cursors: RefCell<Vec<Cursor>>,
+}
+
+/// The time-outs of an exchange, by the names of [`Limits`]: each request takes several.
+#[derive(Debug)]
+pub(crate) struct Waits {
+    pub(crate) request_head: Wait,
+    pub(crate) body_idle: Wait,
+    pub(crate) connect: Wait,
+    pub(crate) response: Wait,
+    pub(crate) keep_alive: Wait,
+    pub(crate) tunnel_idle: Wait,
+    pub(crate) pending: Wait,
+    pub(crate) linger: Wait,
+}
+
+impl Waits {
+    fn of(limits: &Limits) -> Self {
+        Self {
+            request_head: limits.request_head_timeout.into(),
+            body_idle: limits.body_idle_timeout.into(),
+            connect: limits.connect_timeout.into(),
+            response: limits.response_timeout.into(),
+            keep_alive: limits.keep_alive_timeout.into(),
+            tunnel_idle: limits.tunnel_idle_timeout.into(),
+            pending: limits.pending_timeout.into(),
+            linger: limits.linger_timeout.into(),
+        }
+    }
 }
 
 impl View {
     pub(crate) fn new(snapshot: Arc<Snapshot>) -> Self {
         let cursors = snapshot.clusters.iter().map(|_| Cursor::default()).collect();
-        Self { snapshot, cursors: RefCell::new(cursors) }
+        Self { waits: Waits::of(&snapshot.limits), snapshot, cursors: RefCell::new(cursors) }
     }
 
     /// A view of the snapshot that follows, in which each cluster goes on with its rotation: many reloads must not mean
@@ -36,13 +67,19 @@ impl View {
             .iter()
             .map(|cluster| named.get(cluster.name()).map_or_else(Cursor::default, |&cursor| cursor.clone()));
         let cursors = RefCell::new(cursors.collect());
-        Self { snapshot, cursors }
+        Self { waits: Waits::of(&snapshot.limits), snapshot, cursors }
     }
 
     /// The shared part.
     #[inline]
     pub fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
+    }
+
+    /// The time-outs of its [`Limits`].
+    #[inline]
+    pub(crate) fn waits(&self) -> &Waits {
+        &self.waits
     }
 
     /// Lets the cluster's balancer choose a host for a session that has none.

@@ -29,7 +29,7 @@ impl Exchange {
         self.answer = Some(answer);
         self.answered = false;
         self.machine.move_response(ResponseState::Answer);
-        self.response_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
+        self.response_due = worker.now.tick.after(self.waits(worker).body_idle);
     }
 
     /// Like [`Exchange::give_answer`], for a request that is still coming.

@@ -4,18 +4,17 @@ use super::super::attempt::Decision;
 use super::super::body::Body;
 use super::super::machine::{RequestState, ResponseState};
 use super::super::{Answer, Dialed, Direction, Exchange, Link, LinkOrder, Over};
-use crate::clock::Tick;
+use crate::clock::{Tick, Wait};
 use crate::stats::{Ending, Move};
 use crate::window::Window;
 use crate::worker::Worker;
-use core::time::Duration;
 
 impl Exchange {
     /// Bytes came from the client.
     pub(in crate::exchange) fn request_progress(&mut self, worker: &Worker) {
         match self.machine.request() {
             RequestState::Body | RequestState::Discard => {
-                self.request_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
+                self.request_due = worker.now.tick.after(self.waits(worker).body_idle);
             }
             RequestState::Tunnel => self.tunnel_progress(worker),
             _ => {}
@@ -26,7 +25,7 @@ impl Exchange {
     pub(in crate::exchange) fn response_progress(&mut self, worker: &Worker) {
         match self.machine.response() {
             ResponseState::Body => {
-                self.response_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
+                self.response_due = worker.now.tick.after(self.waits(worker).body_idle);
             }
             ResponseState::Tunnel => self.tunnel_progress(worker),
             _ => {}
@@ -35,7 +34,7 @@ impl Exchange {
 
     /// Each side that is still open has its own deadline, since either may close first.
     pub(super) fn tunnel_progress(&mut self, worker: &Worker) {
-        let due = worker.now.tick.after(self.limits(worker).tunnel_idle_timeout);
+        let due = worker.now.tick.after(self.waits(worker).tunnel_idle);
         if self.machine.request() == RequestState::Tunnel {
             self.request_due = due;
         }
@@ -259,7 +258,7 @@ impl Exchange {
         self.attempt.occupy();
         self.machine.move_request(RequestState::Body);
         self.machine.move_response(ResponseState::Head);
-        self.request_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
+        self.request_due = worker.now.tick.after(self.waits(worker).body_idle);
         self.response_due = Tick::NEVER;
     }
 
@@ -296,7 +295,7 @@ impl Exchange {
                 ResponseState::Close => {
                     self.machine.move_response(ResponseState::Over);
                     self.machine.move_request(RequestState::Linger);
-                    self.request_due = worker.now.tick.after(self.limits(worker).linger_timeout);
+                    self.request_due = worker.now.tick.after(self.waits(worker).linger);
                 }
                 _ => {}
             },
@@ -305,12 +304,10 @@ impl Exchange {
     }
 
     /// The response head must come within this time: the route's, else the listener's; a try's own if it is shorter.
-    pub(super) fn response_timeout(&self, worker: &Worker) -> Duration {
-        let limit = self.limits(worker).response_timeout;
+    pub(super) fn response_wait(&self, worker: &Worker) -> Wait {
+        let limit = self.waits(worker).response;
         let Some(forward) = self.attempt.forward() else { return limit };
-        let whole = forward.response_timeout.unwrap_or(limit);
-        let one = forward.retry.per_try_timeout;
-        if one.is_zero() || (!whole.is_zero() && whole < one) { whole } else { one }
+        forward.response_timeout.map_or(limit, Wait::from).min(forward.retry.per_try_timeout.into())
     }
 
     /// A deadline may have come.
@@ -329,7 +326,7 @@ impl Exchange {
         self.resting = true;
         self.drop_link(LinkOrder::Pool);
         self.attempt.rest();
-        self.request_due = worker.now.tick.after(self.limits(worker).keep_alive_timeout);
+        self.request_due = worker.now.tick.after(self.waits(worker).keep_alive);
     }
 
     fn request_timed_out(&mut self, worker: &mut Worker) {

@@ -70,8 +70,7 @@ impl Exchange {
             }
             return if self.resting { Step::Rest } else { Step::Fill };
         }
-        let limits = self.limits(worker);
-        let (head_max, head_timeout) = (limits.request_head_bytes, limits.request_head_timeout);
+        let head_max = self.limits(worker).request_head_bytes;
         if self.machine.request() == RequestState::Idle {
             self.attempt.begin(&worker.view);
             self.forget_last_request();
@@ -79,7 +78,7 @@ impl Exchange {
             let still = worker.now.tick.since(self.started) >= LOOK_AFTER_MILLIS;
             self.stood = still || core::mem::take(&mut self.unseen_end);
             self.started = worker.now.tick;
-            self.request_due = worker.now.tick.after(head_timeout);
+            self.request_due = worker.now.tick.after(self.waits(worker).request_head);
             self.machine.move_request(RequestState::Head);
         }
         if let Err(error) = self.normalise_path(window, head_max, worker) {
@@ -327,7 +326,7 @@ impl Exchange {
     /// says nothing behind it would ever be given up.
     pub(super) fn await_response(&mut self, worker: &Worker) {
         if matches!(self.machine.response(), ResponseState::Head | ResponseState::Interim) {
-            self.response_due = worker.now.tick.after(self.response_timeout(worker));
+            self.response_due = worker.now.tick.after(self.response_wait(worker));
         }
     }
 
@@ -424,7 +423,7 @@ impl Exchange {
             && self.asked.version == Version::Http11
         {
             self.machine.move_request(RequestState::Discard);
-            self.request_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
+            self.request_due = worker.now.tick.after(self.waits(worker).body_idle);
         } else {
             self.persist = false;
             self.inbound.last = false;

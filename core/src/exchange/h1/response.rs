@@ -128,7 +128,7 @@ impl Exchange {
                 self.outbound.body = Body::from(framing);
                 self.make_room(framing, window, worker);
                 self.machine.move_response(ResponseState::Body);
-                self.response_due = worker.now.tick.after(self.limits(worker).body_idle_timeout);
+                self.response_due = worker.now.tick.after(self.waits(worker).body_idle);
                 Some(self.pass_response(window, worker))
             }
             _ => {
