@@ -36,6 +36,17 @@ pub(super) struct Attempt {
     pub(super) outcome: Outcome,
 }
 
+/// What a decision rests on, beside the request's fields.
+pub(super) struct Basis<'a> {
+    /// The configuration that the attempt began with.
+    pub(super) view: &'a View,
+    /// The action of the route that was found.
+    pub(super) forward: &'a Forward,
+    /// The raw path with its query.
+    pub(super) target: &'a [u8],
+    pub(super) now: UnixSecs,
+}
+
 /// What is to be done with the request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Decision {
@@ -108,15 +119,13 @@ impl Attempt {
     /// Draws where the draw comes first, reads the session's lines among `fields`, pairs of name and value, and decides.
     pub(super) fn decide<'f>(
         &mut self,
-        target: &[u8],
+        basis: &Basis<'_>,
         mut fields: impl Iterator<Item = (&'f [u8], &'f [u8])>,
-        now: UnixSecs,
         room: &mut Scratch,
         rng: &mut Rng,
     ) -> Decision {
-        let Some(view) = self.view.clone() else { return Decision::NoHost };
+        let Basis { view, forward, target, now } = *basis;
         let snapshot = view.snapshot();
-        let Some(forward) = forward_of(snapshot, self.route) else { return Decision::NoHost };
         // Session settings of one entry's own: the draw decides which settings count (pr-018).
         let drawn = forward
             .clusters
@@ -129,14 +138,14 @@ impl Attempt {
             None => forward.clusters.as_slice(),
         };
         let policy = match session {
-            Session::None => return self.place(&view, candidates, Scope::Unmanaged, rng),
-            Session::Disabled => return self.place(&view, candidates, Scope::Disabled, rng),
+            Session::None => return self.place(view, candidates, Scope::Unmanaged, rng),
+            Session::Disabled => return self.place(view, candidates, Scope::Disabled, rng),
             Session::Policy(id) => id,
         };
         let Some((compiled, mut lookup)) =
             snapshot.policy(policy).and_then(|p| Some((p, p.lookup(target, now, room)?)))
         else {
-            return self.place(&view, candidates, Scope::OutOfScope, rng);
+            return self.place(view, candidates, Scope::OutOfScope, rng);
         };
         if let Some(field) = compiled.request_field() {
             while let Some((_, value)) = fields.find(|(name, _)| field.matches(name)) {
@@ -156,7 +165,7 @@ impl Attempt {
             }
             Verdict::Place(unplaced) => {
                 self.outcome.miss = Some(unplaced.miss());
-                match choose(&view, candidates, rng) {
+                match choose(view, candidates, rng) {
                     Some(host) => {
                         self.outcome.fate = Fate::Placed;
                         self.routed = Some(unplaced.placed(host));

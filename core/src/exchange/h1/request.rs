@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use super::super::attempt::Decision;
+use super::super::attempt::{self, Decision};
 use super::super::body::{Body, Flow};
 use super::super::machine::{RequestState, ResponseState};
 use super::super::{Answer, Asked, Dial, Draft, Exchange, Link, LinkOrder, Over, Step};
@@ -215,8 +215,8 @@ impl Exchange {
             return Accepted::Answered(Answer::Fault(403, "upgrades are not allowed here\n"));
         }
         let fields = head.fields.iter().map(|field| (field.name, field.value));
-        let (wall, token) = (worker.now.wall, &mut worker.scratch.token);
-        let decision = self.attempt.decide(head.path, fields, wall, token, &mut worker.rng);
+        let basis = attempt::Basis { view: &view, forward, target: head.path, now: worker.now.wall };
+        let decision = self.attempt.decide(&basis, fields, &mut worker.scratch.token, &mut worker.rng);
         match decision {
             Decision::Dial => {}
             Decision::Refuse(refusal) => return Accepted::Answered(Answer::Refusal(refusal)),
