@@ -29,7 +29,7 @@
 //! snapshot          → affinity gate hosts+balance limits route
 //! log               → clock route stats
 //! worker            → clock gate hosts+balance http1 limits log rng route snapshot stats token window
-//! exchange::attempt → affinity clock hosts+balance rng route snapshot stats token worker
+//! exchange::attempt → affinity clock field hosts+balance rng route snapshot stats token worker
 //! exchange::body    → http1
 //! exchange::machine
 //! exchange          → affinity clock exchange::attempt exchange::body exchange::machine field hosts+balance http1

@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use crate::affinity::{Policy, Refusal, RefusalReason, Routed, Verdict};
 use crate::clock::UnixSecs;
+use crate::field::FieldName;
 use crate::hosts::{ClusterId, Host, HostId, HostRef};
 use crate::rng::Rng;
 use crate::route::{Action, Forward, ListenerId, PolicyId, RouteRef, Session, WeightedCluster};
@@ -148,7 +149,7 @@ impl Attempt {
             return self.place(view, candidates, Scope::OutOfScope, rng);
         };
         if let Some(field) = compiled.request_field() {
-            while let Some((_, value)) = fields.find(|(name, _)| field.matches(name)) {
+            while let Some(value) = next_line(&mut fields, field) {
                 lookup.offer(value);
             }
         }
@@ -301,6 +302,16 @@ impl Attempt {
         }
         self.dial(next)
     }
+}
+
+/// The value of the next line of `field`. A walk by itself: among all that a decision holds, it would have to keep its place
+/// in memory.
+#[inline(never)]
+fn next_line<'f>(
+    fields: &mut impl Iterator<Item = (&'f [u8], &'f [u8])>,
+    field: &FieldName,
+) -> Option<&'f [u8]> {
+    fields.find(|(name, _)| field.matches(name)).map(|(_, value)| value)
 }
 
 /// The host of another cluster entry by weight, then by the cluster's balancer; an entry without a usable host passes
